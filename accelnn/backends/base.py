@@ -1,0 +1,170 @@
+"""What a backend is: a few primitives, and a meaning for each verb of the equations.
+
+Three rungs, of which a backend may override any:
+
+1. *Primitives*: allocate, copy in, copy out, synchronise, and how activations, losses and rules are handed to verbs.
+2. *Verbs*: the functions of :mod:`accelnn.verbs`, by name. A backend may replace a verb's body, never its signature,
+   and adds none.
+3. *The page*: `forward` ... `train` of :mod:`accelnn.equations`, bound to those verbs, and perhaps compiled.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from accelnn import equations, verbs
+from accelnn.activations import ACTIVATIONS
+from accelnn.binding import Binding
+from accelnn.losses import LOSSES
+from accelnn.optimizers import RULES
+from accelnn.parameters import Layout, Workspace
+
+__all__ = ["Backend"]
+
+
+class Backend:
+    """The contract, with the bodies that suit a library of arrays with views.
+
+    Attributes
+    ----------
+    name : str
+    xp : module
+        The array library.
+    verbs : dict of str to callable
+        Every name in ``accelnn.verbs.__all__``.
+    rungs : dict of str to str
+        For each part of training, which rung runs and why; shown by ``Network.plan()``.
+    """
+
+    name = "reference"
+    rungs = {
+        "training step": "rung 1: the page interpreted, with the reference body of every verb",
+        "prediction": "rung 1: the page interpreted, with the reference body of every verb",
+    }
+
+    def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):
+        self.xp, self.device = xp, device
+        self.verbs = {name: getattr(verbs, name) for name in verbs.__all__} | (overrides or {})
+        page = self._binding()
+        self._predict = page(equations.predict)
+        self._evaluate = page(equations.evaluate)
+        self._loss_and_gradient = page(equations.loss_and_gradient)
+        self._train = page(equations.train)
+
+    def _binding(self) -> Binding:
+        return Binding(self.verbs)
+
+    def __repr__(self) -> str:
+        return f"<accelnn backend {self.name!r} on {self.describe()}>"
+
+    def describe(self) -> str:
+        """The device in words."""
+        return "CPU" if self.device is None else str(self.device)
+
+    # Rung 1: primitives
+
+    def empty(self, shape: int | tuple[int, ...], dtype: str) -> Any:
+        """New memory of `shape`, not initialised."""
+        return self.xp.empty(shape, dtype=getattr(self.xp, dtype), device=self.device)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: str) -> Any:
+        """New memory of `shape`, all zero."""
+        return self.xp.zeros(shape, dtype=getattr(self.xp, dtype), device=self.device)
+
+    def from_host(self, array: np.ndarray) -> Any:
+        """The backend's copy of a NumPy array, with the same memory order (NumPy's own arrays are not copied)."""
+        return self.xp.asarray(array, device=self.device)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """A NumPy array with the values of a backend's array."""
+        return np.asarray(array)
+
+    def owns(self, array: Any) -> bool:
+        """Whether `array` already lives where this backend computes."""
+        return isinstance(array, type(self.empty(0, "float32")))
+
+    def synchronize(self) -> None:
+        """Wait until all work given to the device is done."""
+
+    def layout(self, layout: Layout) -> Any:
+        """The form in which verbs receive a layout."""
+        return layout
+
+    def workspace(self, layout: Layout, capacity: int, dtype: str) -> Any:
+        """The form in which verbs receive the memory of one batch of up to `capacity` examples."""
+        return Workspace(layout, capacity, lambda length: self.empty(length, dtype))
+
+    def activations(self, names: Sequence[str], dtype: str) -> Any:
+        """The form in which verbs receive ``g``, numbered 1..L (place 0 is unused)."""
+        return [None, *(ACTIVATIONS[name] for name in names)]
+
+    def loss(self, name: str, output: str, dtype: str) -> Any:
+        """The form in which verbs receive a loss."""
+        return LOSSES[name, output]
+
+    def rule(self, name: str, dtype: str) -> Any:
+        """The form in which verbs receive an update rule."""
+        return RULES[name]
+
+    def coefficients(self, table: np.ndarray, dtype: str) -> Any:
+        """The form in which verbs receive the rows of an optimiser's coefficients."""
+        return table.tolist()
+
+    # Rung 3: the page
+
+    def predict(self, theta, layout, g, X, work):
+        """See :func:`accelnn.equations.predict`."""
+        return self._predict(theta, layout, g, X, work)
+
+    def evaluate(self, theta, layout, g, loss, X, Y, work):
+        """See :func:`accelnn.equations.evaluate`."""
+        return self._evaluate(theta, layout, g, loss, X, Y, work)
+
+    def loss_and_gradient(self, theta, dtheta, layout, g, loss, l2, X, Y, work):
+        """See :func:`accelnn.equations.loss_and_gradient`."""
+        return self._loss_and_gradient(theta, dtheta, layout, g, loss, l2, X, Y, work)
+
+    def train(
+        self,
+        theta,
+        dtheta,
+        state,
+        layout,
+        g,
+        loss,
+        rule,
+        l2,
+        clip_norm,
+        X,
+        Y,
+        order,
+        batch_size,
+        coefficients,
+        losses,
+        first,
+        last,
+        work,
+    ):
+        """See :func:`accelnn.equations.train`."""
+        self._train(
+            theta,
+            dtheta,
+            state,
+            layout,
+            g,
+            loss,
+            rule,
+            l2,
+            clip_norm,
+            X,
+            Y,
+            order,
+            batch_size,
+            coefficients,
+            losses,
+            first,
+            last,
+            work,
+        )

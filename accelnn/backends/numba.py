@@ -1,0 +1,381 @@
+"""Numba: the verbs as fused kernels, and the page itself compiled.
+
+Activations, losses and rules reach compiled code as numbers; `select` chains lead from a number to its kernel. The
+page is compiled once for float32 and once for float64 and serves every network.
+"""
+
+import ctypes
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba.core.ccallback import CFunc
+from numba.np.numpy_support import from_dtype
+
+import accelnn
+from accelnn import equations
+from accelnn.activations import ACTIVATIONS, Activation
+from accelnn.backends.base import Backend
+from accelnn.binding import Binding
+from accelnn.equations import evaluate, loss_and_gradient, predict, train
+from accelnn.kernels import jit, loops
+from accelnn.kernels.blocks import layer_blocks
+from accelnn.kernels.calls import call, call_for_sum
+from accelnn.kernels.loops import mean_gradients, scaled, square_sum
+from accelnn.kernels.scalars import SCALARS
+from accelnn.losses import LOSSES, Loss
+from accelnn.optimizers import RULES, Rule
+from accelnn.parameters import Layout
+
+__all__ = ["NumbaBackend"]
+
+ACTIVATE, DIFFERENTIATE = 0, 1  # columns of the table that verbs receive as g
+
+
+def linear_activation(W, b, A_prev, g, out=None):
+    """Product, then bias and activation in one pass."""
+    if out is None:
+        m, n = A_prev.shape[1], W.shape[0]
+        Z, A = np.empty((m, n), W.dtype).T, np.empty((m, n), W.dtype).T
+    else:
+        Z, A = out
+    np.dot(A_prev.T, W.T, Z.T)
+    call(g[ACTIVATE], (b, Z, A, Z.shape[1], Z.shape[0], int(Z.ctypes.data != A.ctypes.data)))
+    return Z, A
+
+
+def loss_gradient(Z, Y, loss, out=None):
+    """Value and gradient in one pass."""
+    dZ = np.empty((Z.shape[1], Z.shape[0]), Z.dtype).T if out is None else out
+    return call_for_sum(loss, (Z, Y, dZ, Z.shape[1], Z.shape[0])) / Z.shape[1], dZ
+
+
+def linear_gradients(dZ, A_prev, W, l2, out=None):
+    """Product, then mean, penalty and bias gradient."""
+    if out is None:
+        n, n_prev = W.shape
+        dW, db = np.empty((n_prev, n), W.dtype).T, np.empty((1, n), W.dtype).T
+    else:
+        dW, db = out
+    m = dZ.shape[1]
+    np.dot(A_prev, dZ.T, dW.T)
+    mean_gradients(dW, W, dZ, db, 1.0 / m, l2 / m)
+    return dW, db
+
+
+def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
+    """Product, then times g' in place."""
+    dZ_prev = np.empty((dZ.shape[1], W.shape[1]), W.dtype).T if out is None else out
+    np.dot(dZ.T, W, dZ_prev.T)
+    call(g[DIFFERENTIATE], (dZ_prev, Z_prev, A_prev, dZ_prev.size))
+    return dZ_prev
+
+
+def penalty(W, l2, m):
+    """Sums of squares in one pass."""
+    total = 0.0
+    if l2 != 0.0:
+        for l in range(1, len(W)):
+            total += square_sum(W[l])
+    return l2 / (2 * m) * total
+
+
+def clip_gradient(dtheta, limit, out=None):
+    """Norm in one pass, scaled in place."""
+    if limit == np.inf:
+        return dtheta
+    norm = np.sqrt(square_sum(dtheta))
+    if norm <= limit:
+        return dtheta
+    target = np.empty_like(dtheta) if out is None else out
+    scaled(dtheta, limit / norm, target)
+    return target
+
+
+def update(theta, dtheta, state, rule, coefficients, out=None):
+    """The rule in one pass over the flat vector, in place."""
+    call(rule, (theta, dtheta, state, coefficients, theta.size))
+    return theta, state
+
+
+# In compiled code a layout is its table, and a workspace is the pair of a flat buffer and that table.
+
+
+def compiled_parameters(theta, layout):
+    """W and b as sequences of views."""
+    units, inputs = layout[0], layout[1]
+    nothing = theta[:0].reshape(0, 1).T
+    W = layer_blocks(theta, layout[2], units, inputs, 1, 0, nothing)
+    b = layer_blocks(theta, layout[3], units, inputs, 1, 1, nothing)
+    return W, b
+
+
+def compiled_activations(work, X):
+    """A, Z and dZ as sequences of views."""
+    buffer, layout = work
+    units, capacity, m = layout[0], compiled_capacity(work), X.shape[1]
+    A = layer_blocks(buffer, layout[4], units, units, capacity, m, X)
+    Z = layer_blocks(buffer, layout[5], units, units, capacity, m, X)
+    dZ = layer_blocks(buffer, layout[6], units, units, capacity, m, X)
+    return A, Z, dZ
+
+
+def compiled_batch(X, Y, order, start, stop, work):
+    """Slices of the data, or examples gathered into the workspace."""
+    if order.shape[0] == 0:
+        return X.T[start:stop].T, Y.T[start:stop].T
+    buffer, layout = work
+    m, n_0, n_L = stop - start, X.shape[0], Y.shape[0]
+    at = layout[6, 0] * compiled_capacity(work)
+    X_rows = buffer[: m * n_0].reshape(m, n_0)
+    Y_rows = buffer[at : at + m * n_L].reshape(m, n_L)
+    for i in range(m):
+        k = order[start + i]
+        for j in range(n_0):
+            X_rows[i, j] = X[j, k]
+        for j in range(n_L):
+            Y_rows[i, j] = Y[j, k]
+    return X_rows.T, Y_rows.T
+
+
+def compiled_capacity(work):
+    """How many examples the buffer has room for."""
+    buffer, layout = work
+    return buffer.shape[0] // (layout[6, 0] + layout[0, -1])
+
+
+# Entry points. Python hands matrices over in memory order: an array of one row or one column counts as C-ordered
+# and as Fortran-ordered, and Numba would take it for either.
+
+
+def enter_predict(theta, layout, g, X_rows, work):
+    return predict(theta, layout, g, X_rows.T, work).T
+
+
+def enter_evaluate(theta, layout, g, loss, X_rows, Y_rows, work):
+    return evaluate(theta, layout, g, loss, X_rows.T, Y_rows.T, work)
+
+
+def enter_loss_and_gradient(theta, dtheta, layout, g, loss, l2, X_rows, Y_rows, work):
+    return loss_and_gradient(theta, dtheta, layout, g, loss, l2, X_rows.T, Y_rows.T, work)
+
+
+def enter_train(
+    theta,
+    dtheta,
+    state,
+    layout,
+    g,
+    loss,
+    rule,
+    l2,
+    clip_norm,
+    X_rows,
+    Y_rows,
+    order,
+    batch_size,
+    coefficients,
+    losses,
+    first,
+    last,
+    work,
+):
+    train(
+        theta,
+        dtheta,
+        state,
+        layout,
+        g,
+        loss,
+        rule,
+        l2,
+        clip_norm,
+        X_rows.T,
+        Y_rows.T,
+        order,
+        batch_size,
+        coefficients,
+        losses,
+        first,
+        last,
+        work,
+    )
+
+
+_VERBS = (linear_activation, loss_gradient, linear_gradients, backpropagate, penalty, clip_gradient, update)
+_VIEWS = {"parameters": compiled_parameters, "activations": compiled_activations, "batch": compiled_batch}
+
+
+@cache
+def _stamp() -> str:
+    return jit.source_stamp(Path(accelnn.__file__).parent)
+
+
+@cache
+def _formulas(dtype: str) -> Binding:
+    """Formulas as compiled functions of numbers, in one precision."""
+    return Binding(SCALARS, jit.compiled, np.dtype(dtype).type)
+
+
+@cache
+def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> CFunc:
+    """The kernel that a template becomes with these formulas."""
+    bound = Binding(formulas, constant=np.dtype(dtype).type)(template)
+    return jit.kernel(bound, loops.signature(template, from_dtype(np.dtype(dtype))), f"{key}-{dtype}", _stamp())
+
+
+def _activate_kernel(entry: Activation, dtype: str) -> CFunc:
+    if entry.columnwise:
+        return _kernel(loops.activate_softmax, entry.name, dtype)
+    return _kernel(loops.activate, entry.name, dtype, function=_formulas(dtype)(entry.function))
+
+
+def _differentiate_kernel(entry: Activation, dtype: str) -> CFunc:
+    return _kernel(loops.differentiate, entry.name, dtype, function=_formulas(dtype)(entry.backward))
+
+
+def _lose_kernel(entry: Loss, dtype: str) -> CFunc:
+    key = f"{entry.name}-{entry.output}"
+    if entry.columnwise:
+        return _kernel(loops.lose_softmax, key, dtype)
+    formulas = _formulas(dtype)
+    return _kernel(loops.lose, key, dtype, value=formulas(entry.value), gradient=formulas(entry.gradient))
+
+
+def _update_kernel(rule: Rule, dtype: str) -> CFunc:
+    count = len(inspect.signature(rule.update).parameters) - 2 - len(rule.state)
+    return _kernel(
+        loops.UPDATES[len(rule.state)], rule.name, dtype, function=_formulas(dtype)(rule.update), count=count
+    )
+
+
+@cache
+def _compiled_page(dtype: str) -> dict[str, Callable]:
+    """The entry points, compiled on their first call or read from the kernel cache."""
+    constant = np.dtype(dtype).type
+    verbs = Binding({}, jit.compiled, constant)
+    meanings = {name: verbs(verb) for name, verb in (_VIEWS | {verb.__name__: verb for verb in _VERBS}).items()}
+    page = Binding(meanings, jit.inlined, constant)
+    entries = {
+        "predict": enter_predict,
+        "evaluate": enter_evaluate,
+        "loss_and_gradient": enter_loss_and_gradient,
+        "train": enter_train,
+    }
+    return {
+        name: jit.compiled_and_kept(Binding({name: page(getattr(equations, name))})(entry), f"{name}-{dtype}", _stamp())
+        for name, entry in entries.items()
+    }
+
+
+class NumbaBackend(Backend):
+    """The page compiled to machine code; its verbs, one by one, for whoever calls them from Python."""
+
+    name = "numba"
+    rungs = {
+        "training step": "rung 3: the page compiled by Numba, many steps in one call",
+        "prediction": "rung 3: the page compiled by Numba, one call",
+    }
+
+    def __init__(self) -> None:
+        super().__init__(np, overrides={verb.__name__: verb for verb in _VERBS})
+
+    def layout(self, layout: Layout) -> np.ndarray:
+        """The table of offsets."""
+        return layout.table
+
+    def workspace(self, layout: Layout, capacity: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+        """A flat buffer and the table of offsets."""
+        return self.empty(layout.n_work * capacity, dtype), layout.table
+
+    def activations(self, names: Sequence[str], dtype: str) -> np.ndarray:
+        """Addresses of each layer's two kernels."""
+        table = np.zeros((len(names) + 1, 2), dtype=np.int64)
+        for l, name in enumerate(names, start=1):
+            entry = ACTIVATIONS[name]
+            table[l, ACTIVATE] = _activate_kernel(entry, dtype).address
+            if entry.backward is not None:
+                table[l, DIFFERENTIATE] = _differentiate_kernel(entry, dtype).address
+        return table
+
+    def loss(self, name: str, output: str, dtype: str) -> int:
+        """The address of its kernel."""
+        return _lose_kernel(LOSSES[name, output], dtype).address
+
+    def rule(self, name: str, dtype: str) -> int:
+        """The address of its kernel."""
+        return _update_kernel(RULES[name], dtype).address
+
+    def coefficients(self, table: np.ndarray, dtype: str) -> np.ndarray:
+        """The table in the network's precision."""
+        return np.ascontiguousarray(table, dtype=dtype)
+
+    def predict(self, theta, layout, g, X, work):
+        """See the contract."""
+        return _compiled_page(theta.dtype.name)["predict"](theta, layout, g, _readable(X.T), work).T
+
+    def evaluate(self, theta, layout, g, loss, X, Y, work):
+        """See the contract."""
+        return _compiled_page(theta.dtype.name)["evaluate"](
+            theta, layout, g, loss, _readable(X.T), _readable(Y.T), work
+        )
+
+    def loss_and_gradient(self, theta, dtheta, layout, g, loss, l2, X, Y, work):
+        """See the contract."""
+        run = _compiled_page(theta.dtype.name)["loss_and_gradient"]
+        return run(theta, dtheta, layout, g, loss, float(l2), _readable(X.T), _readable(Y.T), work)
+
+    def train(
+        self,
+        theta,
+        dtheta,
+        state,
+        layout,
+        g,
+        loss,
+        rule,
+        l2,
+        clip_norm,
+        X,
+        Y,
+        order,
+        batch_size,
+        coefficients,
+        losses,
+        first,
+        last,
+        work,
+    ):
+        """See the contract."""
+        _compiled_page(theta.dtype.name)["train"](
+            theta,
+            dtheta,
+            state,
+            layout,
+            g,
+            loss,
+            rule,
+            float(l2),
+            float(clip_norm),
+            _readable(X.T),
+            _readable(Y.T),
+            order,
+            batch_size,
+            coefficients,
+            losses,
+            first,
+            last,
+            work,
+        )
+
+
+def _readable(rows: np.ndarray) -> np.ndarray:
+    """The same memory marked writable: a read-only array is another type to Numba. Kernels only read from it."""
+    if rows.flags.writeable:
+        return rows
+    memory = (ctypes.c_byte * rows.nbytes).from_address(rows.ctypes.data)
+    return np.frombuffer(memory, dtype=rows.dtype).reshape(rows.shape)

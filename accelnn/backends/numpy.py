@@ -1,0 +1,193 @@
+"""NumPy: every verb in place, with ``out=`` everywhere and no new array in a step after the first.
+
+Memory holds each example contiguously, so the products below are written for the transposes, which are C-ordered and
+may receive a result of ``numpy.matmul``.
+"""
+
+import math
+from functools import cache
+
+import numpy as np
+
+from accelnn.backends.base import Backend
+from accelnn.backends.tape import Tape
+
+__all__ = ["NumpyBackend"]
+
+
+@cache
+def _forward_tape(g) -> Tape:
+    return Tape(g.function, arrays=1)
+
+
+@cache
+def _backward_tape(g) -> Tape:
+    return Tape(g.backward, arrays=3)
+
+
+@cache
+def _loss_tape(loss) -> Tape:
+    return Tape(loss.value, loss.gradient, arrays=2)
+
+
+@cache
+def _rule_tape(rule, numbers: int) -> Tape:
+    return Tape(rule.update, arrays=2 + len(rule.state), numbers=numbers)
+
+
+def _decayed(d, w, scale, weight):
+    return scale * d + weight * w
+
+
+_decayed_tape = Tape(_decayed, arrays=2, numbers=2)
+
+
+def batch(X, Y, order, start, stop, work):
+    """Slices of the data, or examples gathered into the workspace."""
+    if len(order) == 0:
+        return X[:, start:stop], Y[:, start:stop]
+    _, _, _, X_batch, Y_batch = work.views(stop - start)
+    np.take(X.T, order[start:stop], axis=0, out=X_batch.T, mode="clip")
+    np.take(Y.T, order[start:stop], axis=0, out=Y_batch.T, mode="clip")
+    return X_batch, Y_batch
+
+
+def linear_activation(W, b, A_prev, g, out=None):
+    """Product into Z, bias added in place, then g from Z into A."""
+    Z, A = out or (_like(A_prev, W.shape[0]), _like(A_prev, W.shape[0]))
+    np.matmul(A_prev.T, W.T, out=Z.T)
+    np.add(Z, b, out=Z)
+    if g.columnwise:
+        _softmax(Z, A)
+    elif g.name != "identity" or A is not Z:
+        _forward_tape(g)((Z,), (), (A,))
+    return Z, A
+
+
+def loss_gradient(Z, Y, loss, out=None):
+    """Value and gradient in one pass."""
+    dZ = _like(Z, Z.shape[0]) if out is None else out
+    if loss.columnwise:
+        return _softmax_cross_entropy(Z, Y, dZ) / Z.shape[1], dZ
+    return _loss_tape(loss)((Z, Y), (), (None, dZ)) / Z.shape[1], dZ
+
+
+def linear_gradients(dZ, A_prev, W, l2, out=None):
+    """Product into dW; mean and penalty in place."""
+    dW, db = out or (_like(W.T, W.shape[0]), _like(dZ[:, :1], W.shape[0]))
+    m = dZ.shape[1]
+    np.matmul(A_prev, dZ.T, out=dW.T)
+    if l2 == 0.0:
+        np.multiply(dW, 1.0 / m, out=dW)
+    else:
+        _decayed_tape((dW, W), (1.0 / m, l2 / m), (dW,))
+    np.sum(dZ.T, axis=0, keepdims=True, out=db.T)
+    np.multiply(db, 1.0 / m, out=db)
+    return dW, db
+
+
+def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
+    """Product into dZ_prev, then times g' in place."""
+    dZ_prev = _like(dZ, W.shape[1]) if out is None else out
+    np.matmul(dZ.T, W, out=dZ_prev.T)
+    if g.name != "identity":
+        _backward_tape(g)((dZ_prev, Z_prev, A_prev), (), (dZ_prev,))
+    return dZ_prev
+
+
+def penalty(W, l2, m):
+    """Sums of squares as inner products."""
+    if l2 == 0.0:
+        return 0.0
+    return l2 / (2 * m) * sum(float(np.vdot(w.T, w.T)) for w in W[1:])
+
+
+def clip_gradient(dtheta, limit, out=None):
+    """Norm as an inner product, scaled in place."""
+    if math.isinf(limit):
+        return dtheta
+    norm = math.sqrt(np.vdot(dtheta, dtheta))
+    return dtheta if norm <= limit else np.multiply(dtheta, limit / norm, out=out)
+
+
+def update(theta, dtheta, state, rule, coefficients, out=None):
+    """The rule's formula over blocks of theta."""
+    new_theta, new_state = out or (np.empty_like(theta), np.empty_like(state))
+    _rule_tape(rule, len(coefficients))((theta, dtheta, *state), coefficients, (new_theta, *new_state))
+    return new_theta, new_state
+
+
+def _like(array, rows):
+    """A new (rows, m) array of the same dtype and number of columns, each column contiguous."""
+    return np.empty((array.shape[1], rows), array.dtype).T
+
+
+def _softmax(Z, A):
+    row = _row(Z)
+    np.max(Z, axis=0, keepdims=True, out=row)
+    np.subtract(Z, row, out=A)
+    np.exp(A, out=A)
+    np.sum(A, axis=0, keepdims=True, out=row)
+    np.divide(A, row, out=A)
+
+
+def _softmax_cross_entropy(Z, Y, dZ):
+    """Sum of the columns' losses; dZ = softmax(Z) - Y."""
+    row = _row(Z)
+    np.max(Z, axis=0, keepdims=True, out=row)
+    np.subtract(Z, row, out=dZ)
+    total = -float(np.vdot(dZ.T, Y.T))
+    np.exp(dZ, out=dZ)
+    np.sum(dZ, axis=0, keepdims=True, out=row)
+    np.divide(dZ, row, out=dZ)
+    np.subtract(dZ, Y, out=dZ)
+    np.log(row, out=row)
+    return total + float(np.sum(row))
+
+
+def _row(Z):
+    """One number for each column; a vector this small comes from Python's own pool."""
+    return np.empty((1, Z.shape[1]), Z.dtype)
+
+
+class NumpyBackend(Backend):
+    """The page interpreted, each verb on NumPy's own loops and BLAS."""
+
+    name = "numpy"
+    rungs = {
+        "training step": "rung 2: the page interpreted, each verb in place on NumPy",
+        "prediction": "rung 2: the page interpreted, each verb in place on NumPy",
+    }
+
+    def __init__(self) -> None:
+        names = (
+            batch,
+            linear_activation,
+            loss_gradient,
+            linear_gradients,
+            backpropagate,
+            penalty,
+            clip_gradient,
+            update,
+        )
+        super().__init__(np, overrides={verb.__name__: verb for verb in names})
+
+    def predict(self, *arguments):
+        """See the contract; overflow in a formula's unused branch is no news."""
+        with np.errstate(all="ignore"):
+            return super().predict(*arguments)
+
+    def evaluate(self, *arguments):
+        """See the contract."""
+        with np.errstate(all="ignore"):
+            return super().evaluate(*arguments)
+
+    def loss_and_gradient(self, *arguments):
+        """See the contract."""
+        with np.errstate(all="ignore"):
+            return super().loss_and_gradient(*arguments)
+
+    def train(self, *arguments):
+        """See the contract; a loss that overflows is reported as a divergence, not as a warning."""
+        with np.errstate(all="ignore"):
+            return super().train(*arguments)

@@ -1,0 +1,243 @@
+"""Run an elementwise formula with NumPy, in place and in cache-sized blocks.
+
+NumPy evaluates ``1.0 / (1.0 + exp(-z))`` with a new array for each operation. A :class:`Tape` calls the formula once
+with recording placeholders in place of arrays, keeps the list of operations, and then runs that list over blocks of
+the data with ``out=`` into a few registers that stay in the cache and are reused for ever. A common subexpression is
+computed once.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from accelnn.binding import Binding
+
+__all__ = ["Tape"]
+
+BLOCK = 8192  # elements: a register of float32 is 32 KiB, and a formula's few registers stay in the L2 cache
+
+
+class _Node:
+    """An operand or a result while a formula is recorded."""
+
+    # Numbers on the left must reach the reflected operators below rather than NumPy's.
+    __array_ufunc__ = None
+
+    def __init__(self, recorder: "_Recorder", operation: Callable | None, operands: tuple = (), boolean: bool = False):
+        self.recorder, self.operation, self.operands, self.boolean = recorder, operation, operands, boolean
+
+    def _apply(self, operation: Callable, *operands: Any, boolean: bool = False) -> "_Node":
+        return self.recorder.record(operation, operands, boolean)
+
+    def __add__(self, other):
+        return self._apply(np.add, self, other)
+
+    def __radd__(self, other):
+        return self._apply(np.add, other, self)
+
+    def __sub__(self, other):
+        return self._apply(np.subtract, self, other)
+
+    def __rsub__(self, other):
+        return self._apply(np.subtract, other, self)
+
+    def __mul__(self, other):
+        return self._apply(np.multiply, self, other)
+
+    def __rmul__(self, other):
+        return self._apply(np.multiply, other, self)
+
+    def __truediv__(self, other):
+        return self._apply(np.divide, self, other)
+
+    def __rtruediv__(self, other):
+        return self._apply(np.divide, other, self)
+
+    def __neg__(self):
+        return self._apply(np.negative, self)
+
+    def __abs__(self):
+        return self._apply(np.absolute, self)
+
+    def __lt__(self, other):
+        return self._apply(np.less, self, other, boolean=True)
+
+    def __le__(self, other):
+        return self._apply(np.less_equal, self, other, boolean=True)
+
+    def __gt__(self, other):
+        return self._apply(np.greater, self, other, boolean=True)
+
+    def __ge__(self, other):
+        return self._apply(np.greater_equal, self, other, boolean=True)
+
+    def __bool__(self):
+        raise TypeError("a formula may not branch on a value; write where(condition, x, y)")
+
+
+class _Recorder:
+    """Collects the operations of one formula in order, each distinct one once."""
+
+    def __init__(self) -> None:
+        self.nodes: list[_Node] = []
+        self._known: dict[tuple, _Node] = {}
+
+    def record(self, operation: Callable, operands: tuple, boolean: bool) -> _Node:
+        key = (operation, *(("node", id(x)) if isinstance(x, _Node) else ("number", x) for x in operands))
+        if key not in self._known:
+            self._known[key] = node = _Node(self, operation, operands, boolean)
+            self.nodes.append(node)
+        return self._known[key]
+
+
+def _select(condition, x, y, out):
+    np.copyto(out, y)
+    np.copyto(out, x, where=condition)
+
+
+def _recording(ufunc: Callable) -> Callable:
+    def function(*operands):
+        recorder = next(x.recorder for x in operands if isinstance(x, _Node))
+        return recorder.record(ufunc, operands, False)
+
+    return function
+
+
+_RECORDING = Binding(
+    {
+        **{
+            name: _recording(getattr(np, name))
+            for name in ("exp", "expm1", "log1p", "maximum", "minimum", "sign", "sqrt", "tanh")
+        },
+        "where": _recording(_select),
+    }
+)
+
+
+class _Registers(threading.local):
+    """Scratch vectors, one set for each thread and dtype, shared by all tapes."""
+
+    def __init__(self) -> None:
+        self._memory: dict[Any, list[np.ndarray]] = {}
+
+    def take(self, count: int, dtype: Any, length: int) -> list[np.ndarray]:
+        memory = self._memory.setdefault(dtype, [])
+        while len(memory) < count:
+            memory.append(np.empty(BLOCK, dtype))
+        return [register[:length] for register in memory[:count]]
+
+
+_registers = _Registers()
+
+
+class Tape:
+    """An elementwise formula as a list of in-place operations.
+
+    Parameters
+    ----------
+    *formulas : callable
+        Each takes the same arrays, then the same numbers, and returns one value or a tuple of values.
+    arrays, numbers : int
+        How many it takes of each.
+    """
+
+    def __init__(self, *formulas: Callable, arrays: int, numbers: int = 0):
+        recorder = _Recorder()
+        inputs = [_Node(recorder, None) for _ in range(arrays + numbers)]
+        results: list[_Node] = []
+        for formula in formulas:
+            value = _RECORDING(formula)(*inputs)
+            results.extend(value if isinstance(value, tuple) else (value,))
+        self._arrays = arrays
+        self._results = len(results)
+
+        # Slots: the inputs, the constants, then the outputs and the registers, which `__call__` appends.
+        place: dict[int, int] = {id(node): k for k, node in enumerate(inputs)}
+        self._constants: list[float] = []
+        last_use = {id(x): k for k, node in enumerate(recorder.nodes) for x in node.operands if isinstance(x, _Node)}
+        last_use.update((id(result), len(recorder.nodes)) for result in results)
+        constants = {x for node in recorder.nodes for x in node.operands if not isinstance(x, _Node)}
+        for number in sorted(constants):
+            self._constants.append(number)
+        constant_at = {number: len(inputs) + k for k, number in enumerate(self._constants)}
+        outputs_at = len(inputs) + len(self._constants)
+        registers_at = outputs_at + len(results)
+
+        free: dict[bool, list[int]] = {False: [], True: []}
+        self._boolean: list[bool] = []
+        self._program: list[tuple[Callable, tuple[int, ...], int]] = []
+        for k, node in enumerate(recorder.nodes):
+            final = k == len(recorder.nodes) - 1 and node.operation is not _select and node in results
+            if final:
+                # The last operation may write its result over an input, since nothing is read after it.
+                place[id(node)] = outputs_at + results.index(node)
+            elif free[node.boolean]:
+                place[id(node)] = free[node.boolean].pop()
+            else:
+                place[id(node)] = registers_at + len(self._boolean)
+                self._boolean.append(node.boolean)
+            operands = tuple(place[id(x)] if isinstance(x, _Node) else constant_at[x] for x in node.operands)
+            self._program.append((node.operation, operands, place[id(node)]))
+            for x in {id(x): x for x in node.operands if isinstance(x, _Node)}.values():
+                if x.operation is not None and last_use[id(x)] == k:
+                    free[x.boolean].append(place[id(x)])
+        self._copies = [
+            (place[id(result)], outputs_at + k)
+            for k, result in enumerate(results)
+            if place[id(result)] != outputs_at + k
+        ]
+
+    def __call__(
+        self, arrays: Sequence[np.ndarray], numbers: Sequence[float], out: Sequence[np.ndarray | None]
+    ) -> float:
+        """Evaluate the formula.
+
+        Parameters
+        ----------
+        arrays : sequence of arrays
+            All of one dtype and shape, and each contiguous in the same order.
+        numbers : sequence of float
+        out : sequence of arrays or None
+            Where each result goes; may be one of `arrays`. None for a result of which only the sum is wanted.
+
+        Returns
+        -------
+        float
+            The sum of the results for which `out` is None.
+        """
+        vectors = [_flat(array) for array in arrays]
+        outputs = [None if array is None else _flat(array) for array in out]
+        total, length, dtype = 0.0, vectors[0].shape[0], vectors[0].dtype
+        real, boolean = self._boolean.count(False), self._boolean.count(True)
+        summed = [k for k, array in enumerate(outputs) if array is None]
+        n = 0
+        for start in range(0, length, BLOCK):
+            stop = min(start + BLOCK, length)
+            if stop - start != n:
+                n = stop - start
+                floats, flags = (
+                    iter(_registers.take(real + len(summed), dtype, n)),
+                    iter(_registers.take(boolean, np.bool_, n)),
+                )
+                registers = [next(flags if flag else floats) for flag in self._boolean]
+                sums = dict(zip(summed, floats, strict=True))
+            if n == length:
+                results = [sums[k] if array is None else array for k, array in enumerate(outputs)]
+                slots = [*vectors, *numbers, *self._constants, *results, *registers]
+            else:
+                results = [sums[k] if array is None else array[start:stop] for k, array in enumerate(outputs)]
+                slots = [*(v[start:stop] for v in vectors), *numbers, *self._constants, *results, *registers]
+            for operation, operands, target in self._program:
+                operation(*[slots[at] for at in operands], out=slots[target])
+            for source, target in self._copies:
+                np.copyto(slots[target], slots[source])
+            for k in summed:
+                total += float(results[k].sum())
+        return total
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """The memory of a contiguous array as a vector, without a copy."""
+    return array.T.reshape(-1, copy=False) if array.flags.f_contiguous else array.reshape(-1, copy=False)

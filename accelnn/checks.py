@@ -1,0 +1,176 @@
+"""Arguments at the door: arrays become what the equations expect, or an error names what is wrong with them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from accelnn.backends.base import Backend
+from accelnn.errors import DataError
+from accelnn.losses import Loss
+
+__all__ = ["integer", "layer_sizes", "matrix", "number", "targets"]
+
+
+def layer_sizes(sizes: Any) -> tuple[int, ...]:
+    """``n_0 .. n_L`` as integers, at least two of them, all positive."""
+    try:
+        listed = list(sizes)
+    except TypeError:
+        raise DataError(
+            f"sizes: {sizes!r} is no sequence; give the units of each layer, such as [64, 100, 10]"
+        ) from None
+    if len(listed) < 2:
+        raise DataError(
+            f"sizes: {listed!r} names {len(listed)} layer(s); give the inputs and at least one layer, such as [64, 10]"
+        )
+    return tuple(integer(f"sizes[{l}]", n, 1) for l, n in enumerate(listed))
+
+
+def integer(argument: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise DataError(f"{argument}: {value!r} is not a whole number of at least {least}")
+    return int(value)
+
+
+def number(argument: str, value: Any, *, positive: bool = False, finite: bool = True) -> float:
+    """A number that is not negative (or is positive), and finite unless told otherwise."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{argument}: {value!r} is not a number") from None
+    if math.isnan(result) or result < 0 or (positive and result == 0) or (finite and math.isinf(result)):
+        raise DataError(
+            f"{argument}: {value!r} is out of range; give a {'positive' if positive else 'non-negative'} number"
+        )
+    return result
+
+
+def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -> Any:
+    """An array of shape (rows, m), finite, of this dtype, with contiguous columns, where the backend computes.
+
+    Raises
+    ------
+    DataError
+        For another shape, no example, a value that is no number, NaN or infinity (with the first bad position), or
+        an array on another device.
+    """
+    array = _array(argument, array, backend)
+    if array.ndim != 2:
+        raise DataError(
+            f"{argument}: has {array.ndim} dimension(s), expected 2: shape ({rows}, m), examples as columns"
+        )
+    if array.shape[0] != rows:
+        hint = f"; examples are columns here, so pass {argument}.T" if array.shape[1] == rows else ""
+        raise DataError(f"{argument}: has shape {tuple(array.shape)}, expected ({rows}, m){hint}")
+    if array.shape[1] == 0:
+        raise DataError(f"{argument}: has no examples (shape {tuple(array.shape)})")
+    _finite(argument, array, backend)
+    return _columns(array, dtype, backend)
+
+
+def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str, backend: Backend) -> Any:
+    """``Y`` of shape (n_L, m) for this loss.
+
+    A vector of m numbers is taken for one output; for cross-entropy, a vector of m class numbers 0 .. n_L - 1
+    becomes one-hot columns.
+    """
+    array = _array(argument, array, backend)
+    if array.ndim == 1 and loss.targets == "distribution":
+        array = _one_hot(argument, backend.to_host(array), rows)
+    elif array.ndim == 1 and rows == 1:
+        array = array[None, :]
+    Y = matrix(argument, array, rows, dtype, backend)
+    if Y.shape[1] != m:
+        raise DataError(f"{argument}: has {Y.shape[1]} examples, but X has {m}")
+    if loss.targets != "real":
+        _in_range(argument, backend.to_host(Y), loss)
+    return Y
+
+
+def _array(argument: str, array: Any, backend: Backend) -> Any:
+    if isinstance(array, np.ndarray) or backend.owns(array):
+        return array
+    if hasattr(array, "__cuda_array_interface__"):
+        raise DataError(
+            f"{argument}: lives on a GPU, but backend={backend.name!r} computes elsewhere; pass cupy.asnumpy({argument}) or use backend='cupy'"
+        )
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"{argument}: cannot be read as an array ({problem})") from None
+
+
+def _columns(array: Any, dtype: str, backend: Backend) -> Any:
+    """The same values in the backend's memory, each column contiguous; no copy where none is needed."""
+    if isinstance(array, np.ndarray):
+        return backend.from_host(np.asfortranarray(array, dtype=dtype))
+    return backend.xp.asarray(array, dtype=getattr(backend.xp, dtype))
+
+
+def _finite(argument: str, array: Any, backend: Backend) -> None:
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
+        raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
+    if isinstance(array, np.ndarray) and array.dtype.kind != "f":
+        return
+    xp = np if isinstance(array, np.ndarray) else backend.xp
+    with np.errstate(all="ignore"):
+        if math.isfinite(float(xp.sum(array))):
+            return
+    # An overflowing sum of finite values is no fault, so look at each.
+    bad = ~xp.isfinite(array.T)
+    if bool(xp.any(bad)):
+        place = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
+        example, feature = divmod(place, array.shape[0])
+        raise DataError(
+            f"{argument}: {argument}[{feature}, {example}] (example {example}) is {float(array[feature, example])}; remove or impute it"
+        )
+
+
+def _one_hot(argument: str, labels: np.ndarray, classes: int) -> np.ndarray:
+    if labels.dtype.kind not in "iub":
+        raise DataError(f"{argument}: class numbers must be integers, not {labels.dtype}")
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        raise DataError(f"{argument}: {argument}[{bad[0]}] is {labels[bad[0]]}, but the classes are 0 to {classes - 1}")
+    one_hot = np.zeros((len(labels), classes), dtype=np.float32)
+    one_hot[np.arange(len(labels)), labels.astype(np.intp)] = 1.0
+    return one_hot.T
+
+
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "probability": (0.0, 1.0, "between 0 and 1"),
+    "distribution": (0.0, 1.0, "between 0 and 1"),
+    "count": (0.0, math.inf, "0 or more"),
+}
+
+
+def _in_range(argument: str, Y: np.ndarray, loss: Loss) -> None:
+    low, high, words = _RANGES[loss.targets]
+    outside = (low > Y.T) | (high < Y.T)
+    if outside.any():
+        example, output = np.argwhere(outside)[0]
+        raise DataError(
+            f"{argument}: {argument}[{output}, {example}] is {Y[output, example]}, but {loss.name} needs targets {words}"
+        )
+    if loss.targets == "distribution":
+        totals = Y.sum(axis=0, dtype=np.float64)
+        wrong = np.flatnonzero(np.abs(totals - 1.0) > 1e-4)
+        if wrong.size:
+            raise DataError(
+                f"{argument}: column {wrong[0]} sums to {totals[wrong[0]]:.6g}, but {loss.name} needs columns that sum to 1 (one-hot, or class numbers as a vector)"
+            )
+
+
+def names(argument: str, value: str | Sequence[str], count: int) -> list[str]:
+    """One name for all hidden layers, or a list with one for each."""
+    if isinstance(value, str):
+        return [value] * count
+    listed = list(value)
+    if len(listed) != count:
+        raise DataError(
+            f"{argument}: names {len(listed)} activation(s) for {count} hidden layer(s); give one name, or one a hidden layer"
+        )
+    return listed

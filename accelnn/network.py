@@ -1,0 +1,322 @@
+"""A network: its sizes, activations and loss, its parameters, and the backend that computes with them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelnn import checks
+from accelnn.activations import HIDDEN, OUTPUTS, activation
+from accelnn.backends import get_backend, why_auto
+from accelnn.errors import DataError, UnknownNameError
+from accelnn.initializers import initial_parameters
+from accelnn.losses import loss as find_loss
+from accelnn.parameters import Layout
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from accelnn.backends.base import Backend
+    from accelnn.training import History
+
+__all__ = ["DTYPES", "Network", "Plan"]
+
+DTYPES = ("float32", "float64")
+PREDICTION_WORK = 2**20  # elements of workspace for a pass without training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which implementation runs for each part of a network's work, and why; prints as a table."""
+
+    backend: str
+    device: str
+    dtype: str
+    parts: dict[str, str]
+
+    def __str__(self) -> str:
+        rows = {"backend": self.backend, "device": self.device, "dtype": self.dtype, **self.parts}
+        width = max(map(len, rows))
+        return "\n".join(f"{name:<{width}}  {what}" for name, what in rows.items())
+
+
+class Network:
+    """A multilayer perceptron in the orientation of the equations: examples are columns.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units ``n_0 .. n_L``: inputs, hidden layers, outputs.
+    activations : str or sequence of str
+        One name for all hidden layers, or one a hidden layer: identity, sigmoid, tanh, relu, leaky_relu, elu, gelu,
+        softplus.
+    output : str
+        Activation of layer L: identity, sigmoid, softmax or exp.
+    loss : str, optional
+        binary_cross_entropy, cross_entropy, squared_error, absolute_error, huber or poisson; by default the one that
+        matches `output`.
+    init : str
+        Starting weights: auto, he, glorot or zeros (see :func:`accelnn.initializers.initial_parameters`).
+    seed : int
+        Fixes the starting weights and the order of the batches, alike on every backend.
+    dtype : {"float32", "float64"}
+        Precision of parameters and of all computation.
+    backend : {"auto", "numpy", "numba", "cupy"} or Backend
+
+    Attributes
+    ----------
+    theta : vector
+        All parameters: ``[W[1], b[1], W[2], b[2], ...]``.
+    W, b : lists
+        ``W[l]`` of shape (n_l, n_{l-1}) and ``b[l]`` of shape (n_l, 1) are views of theta, numbered 1..L; place 0 is
+        None.
+    epochs_trained : int
+        Epochs so far, over all calls of `fit`.
+
+    Raises
+    ------
+    DataError
+        For sizes, names or a dtype that cannot be used; the message lists what can.
+    BackendUnavailableError
+        For a backend that cannot run here.
+
+    Examples
+    --------
+    >>> net = Network([2, 4, 1], activations="tanh", output="sigmoid", backend="numpy")
+    >>> net.W[1].shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activations: str | Sequence[str] = "relu",
+        output: str = "sigmoid",
+        loss: str | None = None,
+        init: str = "auto",
+        seed: int = 0,
+        dtype: str = "float32",
+        backend: "str | Backend" = "auto",
+    ):
+        self.sizes = checks.layer_sizes(sizes)
+        hidden = checks.names("activations", activations, len(self.sizes) - 2)
+        entries = [activation("activations", name, HIDDEN) for name in hidden]
+        activation("output", output, OUTPUTS)
+        self.activations, self.output = tuple(hidden), output
+        self._loss = find_loss(loss, output)
+        self.loss = self._loss.name
+        if output == "softmax" and self.sizes[-1] == 1:
+            raise DataError("output: softmax over one unit is always 1; use output='sigmoid' for two classes")
+        self.seed = checks.integer("seed", seed, 0)
+        try:
+            self.dtype = np.dtype(dtype).name
+        except TypeError:
+            self.dtype = str(dtype)
+        if self.dtype not in DTYPES:
+            raise UnknownNameError("dtype", self.dtype, DTYPES)
+        self.init = init
+        self._chosen = why_auto() if backend == "auto" else None
+        self.backend = get_backend(backend)
+        self.layout = Layout(self.sizes, [*(entry.keeps_z for entry in entries), False])
+        theta = initial_parameters(self.layout, [*hidden, output], init, self.seed)
+        self.theta = self.backend.from_host(theta.astype(self.dtype))
+        self.W, self.b = self.layout.parameters(self.theta)
+        self.epochs_trained = 0
+
+    def __repr__(self) -> str:
+        names = self.activations[0] if len(set(self.activations)) == 1 else list(self.activations)
+        return (
+            f"Network({list(self.sizes)}, activations={names!r}, output={self.output!r}, loss={self.loss!r}, "
+            f"dtype={self.dtype!r}, backend={self.backend.name!r})"
+        )
+
+    @property
+    def block(self) -> int:
+        """Examples that a pass without training handles at once, so that its workspace stays small."""
+        return max(256, PREDICTION_WORK // self.layout.n_work)
+
+    def views(self, vector: Any) -> list[Any]:
+        """A vector in theta's order, layer by layer.
+
+        Parameters
+        ----------
+        vector : vector of theta's length
+            For instance a gradient.
+
+        Returns
+        -------
+        list of pairs
+            ``views(dtheta)[l]`` is ``dW, db`` of layer l = 1..L, as views; place 0 is None.
+        """
+        if vector.shape != self.theta.shape:
+            raise DataError(f"vector: has shape {tuple(vector.shape)}, expected {tuple(self.theta.shape)}")
+        W, b = self.layout.parameters(vector)
+        return [None, *zip(W[1:], b[1:], strict=True)]
+
+    def predict(self, X: Any) -> Any:
+        """``A[L]``.
+
+        Parameters
+        ----------
+        X : array of shape (n_0, m)
+            Examples are columns; an array of examples as rows enters as ``X.T``.
+
+        Returns
+        -------
+        array of shape (n_L, m)
+            Where X is: NumPy for NumPy, CuPy for CuPy.
+
+        Raises
+        ------
+        DataError
+            For a wrong shape, NaN, infinity, or an array on another device.
+        """
+        backend = self.backend
+        host = not backend.owns(X)
+        X = checks.matrix("X", X, self.sizes[0], self.dtype, backend)
+        m = X.shape[1]
+        block = min(m, self.block)
+        layout, work = backend.layout(self.layout), backend.workspace(self.layout, block, self.dtype)
+        g = backend.activations([*self.activations, self.output], self.dtype)
+        A = backend.empty((m, self.sizes[-1]), self.dtype).T
+        for start in range(0, m, block):
+            stop = min(start + block, m)
+            A[:, start:stop] = backend.predict(self.theta, layout, g, X[:, start:stop], work)
+        return backend.to_host(A) if host else A
+
+    def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0) -> tuple[float, Any]:
+        """``J`` and its gradient with respect to theta, over all examples at once.
+
+        Parameters
+        ----------
+        X : array of shape (n_0, m)
+        Y : array of shape (n_L, m), or a vector of m class numbers for cross-entropy, or of m numbers for one output
+        l2 : float
+            Weight of the penalty ``l2 / (2 m) sum_l |W[l]|^2``.
+
+        Returns
+        -------
+        J : float
+        dtheta : vector in theta's order; see `views`
+        """
+        X, Y = self.check(X, Y)
+        backend = self.backend
+        dtheta = backend.empty(self.layout.n_parameters, self.dtype)
+        J = backend.loss_and_gradient(
+            self.theta,
+            dtheta,
+            backend.layout(self.layout),
+            backend.activations([*self.activations, "identity"], self.dtype),
+            backend.loss(self.loss, self.output, self.dtype),
+            checks.number("l2", l2),
+            X,
+            Y,
+            backend.workspace(self.layout, X.shape[1], self.dtype),
+        )
+        return float(J), dtheta
+
+    def fit(
+        self,
+        X: Any,
+        Y: Any,
+        optimizer: Any = "sgd",
+        learning_rate: Any = 0.1,
+        epochs: int = 100,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        validation: tuple[Any, Any] | None = None,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> "History":
+        """Train: one update of theta for each batch.
+
+        Parameters
+        ----------
+        X : array of shape (n_0, m)
+        Y : array of shape (n_L, m), or a vector of m class numbers for cross-entropy, or of m numbers for one output
+        optimizer : str or Optimizer
+            sgd, momentum, nesterov, rmsprop, adam or adamw; ``Optimizer("adam", beta1=0.95)`` for other
+            hyperparameters.
+        learning_rate : float or callable
+            A number, or a function of an array of step numbers 0, 1, ... that gives an array of learning rates.
+        epochs : int
+        batch_size : int, optional
+            None is full-batch gradient descent. The last batch of an epoch may be smaller.
+        shuffle : bool
+            Whether each epoch visits the examples in a new order (no difference for a full batch).
+        validation : pair of X and Y, optional
+            Their loss is computed after each epoch.
+        l2 : float
+            Weight of the penalty ``l2 / (2 m) sum_l |W[l]|^2``, m being the batch's number of examples.
+        clip_norm : float, optional
+            Largest Euclidean norm of a step's gradient.
+        callbacks : sequence of Callback
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        DataError
+            For anything that cannot be used; the network is as it was.
+        DivergenceError
+            Where the loss or theta stops being finite; theta is as it was before the call.
+        """
+        from accelnn.training import train
+
+        return train(
+            self,
+            X,
+            Y,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            validation=validation,
+            l2=l2,
+            clip_norm=clip_norm,
+            callbacks=callbacks,
+        )
+
+    def check(self, X: Any, Y: Any, names: tuple[str, str] = ("X", "Y")) -> tuple[Any, Any]:
+        """X and Y as the backend takes them; see `loss_and_gradient` for what they may be.
+
+        Raises
+        ------
+        DataError
+            Naming the argument and the first bad position.
+        """
+        X = checks.matrix(names[0], X, self.sizes[0], self.dtype, self.backend)
+        return X, checks.targets(names[1], Y, X.shape[1], self._loss, self.sizes[-1], self.dtype, self.backend)
+
+    def plan(self) -> Plan:
+        """Which rung runs for each part, and why."""
+        name = (
+            f"{self.backend.name}, chosen by auto: {self._chosen}"
+            if self._chosen
+            else f"{self.backend.name}, as asked for"
+        )
+        return Plan(name, self.backend.describe(), self.dtype, dict(self.backend.rungs))
+
+    def save(self, path: "str | PathLike[str]") -> None:
+        """Write the network to a safetensors file; see :mod:`accelnn.storage`."""
+        from accelnn.storage import save_network
+
+        save_network(self, path)
+
+    @classmethod
+    def load(cls, path: "str | PathLike[str]", backend: "str | Backend" = "auto") -> "Network":
+        """Read a network that `save` wrote.
+
+        Raises
+        ------
+        ModelFileError
+            For a file that is no such network.
+        """
+        from accelnn.storage import load_network
+
+        return load_network(path, backend)

@@ -1,0 +1,261 @@
+"""Training: epochs, batch order, validation and history around the backend's steps."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelnn import checks
+from accelnn.callbacks import Callback, Progress
+from accelnn.errors import DataError, DivergenceError
+from accelnn.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from accelnn.network import Network
+
+__all__ = ["History", "batch_order", "evaluate", "train"]
+
+CALL_SECONDS = 0.1  # length of one call into the backend that is aimed at: progress stays live, Ctrl-C works
+GROUP_STEPS = 2**14  # most steps whose coefficients and losses are laid out at once, beyond one epoch
+GROUP_ORDER = 2**20  # most places of batch order that are laid out at once, beyond one epoch
+
+
+@dataclass
+class History:
+    """What a run of training recorded, epoch by epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        J, the mean over the epoch's batches of the loss that each started from.
+    validation_loss : list of float
+        J of the validation set after each epoch; empty without one.
+    learning_rate : list of float
+        Of the epoch's last step.
+    seconds : float
+        Length of the run.
+    examples : int
+        Examples trained on, counted once an epoch.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    learning_rate: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    examples: int = 0
+
+
+def batch_order(seed: int, epoch: int, m: int) -> np.ndarray:
+    """The order in which epoch number `epoch` of a network's life visits m examples.
+
+    A function of the seed and the epoch alone: the same on every backend, and after a restart.
+    """
+    return np.random.default_rng([seed, 1, epoch]).permutation(m)
+
+
+def evaluate(network: "Network", X: Any, Y: Any) -> float:
+    """``J`` over a data set that the network has checked, without a penalty, in blocks that fit the workspace."""
+    backend, m = network.backend, X.shape[1]
+    block = min(m, network.block)
+    layout, work = backend.layout(network.layout), backend.workspace(network.layout, block, network.dtype)
+    g = backend.activations([*network.activations, "identity"], network.dtype)
+    loss = backend.loss(network.loss, network.output, network.dtype)
+    total = 0.0
+    for start in range(0, m, block):
+        stop = min(start + block, m)
+        total += float(backend.evaluate(network.theta, layout, g, loss, X[:, start:stop], Y[:, start:stop], work)) * (
+            stop - start
+        )
+    return total / m
+
+
+def train(
+    network: "Network",
+    X: Any,
+    Y: Any,
+    *,
+    optimizer: str | Optimizer,
+    learning_rate: float | Callable[[np.ndarray], np.ndarray],
+    epochs: int,
+    batch_size: int | None,
+    shuffle: bool,
+    validation: tuple[Any, Any] | None,
+    l2: float,
+    clip_norm: float | None,
+    callbacks: Sequence[Callback],
+) -> History:
+    """See :meth:`accelnn.Network.fit`."""
+    X, Y = network.check(X, Y)
+    if validation is not None:
+        if not isinstance(validation, Sequence) or len(validation) != 2:
+            raise DataError("validation: give a pair (X, Y)")
+        validation = network.check(*validation, names=("validation X", "validation Y"))
+    epochs = checks.integer("epochs", epochs, 1)
+    m = X.shape[1]
+    batch_size = m if batch_size is None else min(checks.integer("batch_size", batch_size, 1), m)
+    run = _Run(
+        network,
+        X,
+        Y,
+        optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer),
+        learning_rate if callable(learning_rate) else checks.number("learning_rate", learning_rate, positive=True),
+        epochs,
+        batch_size,
+        shuffle and batch_size < m,
+        validation,
+        checks.number("l2", l2),
+        np.inf if clip_norm is None else checks.number("clip_norm", clip_norm, positive=True, finite=False),
+        callbacks,
+    )
+    before = network.backend.xp.asarray(network.theta, copy=True)
+    try:
+        return run.run()
+    except DivergenceError:
+        network.theta[...] = before
+        network.epochs_trained = run.first_epoch
+        raise
+
+
+class _Run:
+    """One run of training: its arguments, checked, and its state."""
+
+    def __init__(
+        self,
+        network: "Network",
+        X: Any,
+        Y: Any,
+        optimizer: Optimizer,
+        learning_rate: float | Callable[[np.ndarray], np.ndarray],
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        validation: tuple[Any, Any] | None,
+        l2: float,
+        clip_norm: float,
+        callbacks: Sequence[Callback],
+    ):
+        self.network, self.X, self.Y, self.optimizer = network, X, Y, optimizer
+        self.schedule = learning_rate if callable(learning_rate) else lambda step: np.full(len(step), learning_rate)
+        self.epochs, self.batch_size, self.shuffle, self.validation = epochs, batch_size, shuffle, validation
+        self.callbacks, self.history = callbacks, History()
+        self.first_epoch = network.epochs_trained
+        self.m = X.shape[1]
+        self.batches = -(-self.m // batch_size)
+        self.sizes = np.diff(np.minimum(np.arange(self.batches + 1) * batch_size, self.m))
+        # Several epochs form one group unless somebody wants to know of each.
+        self.each_epoch = validation is not None or any(
+            type(c).on_epoch_end is not Callback.on_epoch_end for c in callbacks
+        )
+        self.steps_a_call = 1
+        self.stopped = False
+
+        backend, n = network.backend, network.layout.n_parameters
+        self.dtheta = backend.zeros(n, network.dtype)
+        self.state = backend.zeros((len(optimizer.rule.state), n), network.dtype)
+        self.arguments = (
+            network.theta,
+            self.dtheta,
+            self.state,
+            backend.layout(network.layout),
+            backend.activations([*network.activations, "identity"], network.dtype),
+            backend.loss(network.loss, network.output, network.dtype),
+            backend.rule(optimizer.rule.name, network.dtype),
+            l2,
+            clip_norm,
+            X,
+            Y,
+        )
+        self.work = backend.workspace(network.layout, batch_size, network.dtype)
+
+    def run(self) -> History:
+        self.start = time.perf_counter()
+        epoch = 0
+        while epoch < self.epochs and not self.stopped:
+            epoch += self.run_group(epoch, self.group_size(epoch))
+        self.history.seconds = time.perf_counter() - self.start
+        if not np.isfinite(float(self.network.backend.xp.sum(self.network.theta))):
+            self.diverged(epoch, float(self.history.learning_rate[-1]))
+        return self.history
+
+    def group_size(self, epoch: int) -> int:
+        """How many epochs to lay out at once: about one call's worth."""
+        if self.each_epoch:
+            return 1
+        order = self.m if self.shuffle else 0
+        most = min(
+            GROUP_STEPS // self.batches,
+            GROUP_ORDER // order if order else GROUP_STEPS,
+            self.steps_a_call // self.batches,
+        )
+        return min(max(most, 1), self.epochs - epoch)
+
+    def run_group(self, epoch: int, count: int) -> int:
+        """Train for `count` epochs from number `epoch` of this run on; returns the number of epochs finished."""
+        network, backend, batches = self.network, self.network.backend, self.batches
+        steps = np.arange(epoch * batches, (epoch + count) * batches)
+        alpha = np.asarray(self.schedule(steps), dtype=np.float64)
+        if alpha.shape != steps.shape or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
+            raise DataError(
+                f"learning_rate: the schedule must give a finite number of 0 or more for each of the {len(steps)} steps it is asked for"
+            )
+        coefficients = backend.coefficients(self.optimizer.coefficients(steps + 1, alpha), network.dtype)
+        if self.shuffle:
+            order = np.stack([batch_order(network.seed, self.first_epoch + epoch + e, self.m) for e in range(count)])
+        else:
+            order = np.empty((count, 0), dtype=np.int64)
+        order = backend.from_host(order)
+        losses = backend.zeros(len(steps), "float64")
+
+        done = 0
+        while done < len(steps) and not self.stopped:
+            last = min(done + self.steps_a_call, len(steps))
+            began = time.perf_counter()
+            backend.train(*self.arguments, order, self.batch_size, coefficients, losses, done, last, self.work)
+            values = backend.to_host(losses)[:last]
+            self.pace(last - done, time.perf_counter() - began)
+            done = last
+            if not np.all(np.isfinite(values)):
+                s = int(np.argmin(np.isfinite(values)))
+                self.diverged(epoch + s // batches + 1, float(alpha[s]))
+            if done < len(steps):
+                self.report(epoch + done // batches, epoch * batches + done, values)
+        finished = done // batches
+        for e in range(finished):
+            J = values[e * batches : (e + 1) * batches]
+            self.history.loss.append(float(J @ self.sizes) / self.m)
+            self.history.learning_rate.append(float(alpha[(e + 1) * batches - 1]))
+        self.history.examples += finished * self.m
+        network.epochs_trained += finished
+        if self.validation is not None and finished:
+            self.history.validation_loss.append(evaluate(network, *self.validation))
+        self.report(epoch + finished, epoch * batches + done, values, ended=finished > 0)
+        return count
+
+    def pace(self, steps: int, seconds: float) -> None:
+        """Aim the next call at CALL_SECONDS; grow slowly, since the first call also compiles."""
+        fitting = int(steps * CALL_SECONDS / max(seconds, 1e-9))
+        self.steps_a_call = max(1, min(fitting, 16 * self.steps_a_call))
+
+    def report(self, epoch: int, step: int, values: np.ndarray, ended: bool = False) -> None:
+        history = self.history
+        progress = Progress(
+            epoch=epoch,
+            epochs=self.epochs,
+            step=step,
+            steps=self.epochs * self.batches,
+            examples=(step // self.batches) * self.m,
+            loss=history.loss[-1] if history.loss else float(np.mean(values)),
+            validation_loss=history.validation_loss[-1] if history.validation_loss else None,
+            seconds=time.perf_counter() - self.start,
+        )
+        for callback in self.callbacks:
+            if callback.on_progress(progress) or (ended and callback.on_epoch_end(progress)):
+                self.stopped = True
+
+    def diverged(self, epoch: int, learning_rate: float) -> None:
+        raise DivergenceError(
+            f"training diverged in epoch {epoch} with learning rate {learning_rate:g}: the loss or the parameters are no "
+            f"longer finite; the network is as it was before fit. Use a smaller learning rate, or clip_norm"
+        )

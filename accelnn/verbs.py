@@ -1,0 +1,228 @@
+"""The verbs of the equations: what each one means, in the terms of the array API standard.
+
+These bodies are the specification. They run on any library that follows the standard and allows assignment into a
+view; a backend replaces the ones it can do better (see :mod:`accelnn.backends.base`) and is compared with these.
+`out`, where given, receives the result; callers always use the returned value.
+
+Sources: the equations of a feed-forward network as in Goodfellow, Bengio, Courville, *Deep Learning*, algorithms
+6.3 and 6.4, averaged over a batch.
+"""
+
+import math
+
+from array_api_compat import array_namespace
+
+from accelnn.elementary import maximum, sqrt
+
+__all__ = [
+    "activations",
+    "backpropagate",
+    "batch",
+    "clip_gradient",
+    "linear_activation",
+    "linear_gradients",
+    "loss_gradient",
+    "parameters",
+    "penalty",
+    "update",
+]
+
+
+def parameters(theta, layout):
+    """Views of a flat vector as layers.
+
+    Parameters
+    ----------
+    theta : vector of length layout.n_parameters
+    layout : Layout
+
+    Returns
+    -------
+    W, b : sequences numbered 1..L
+        ``W[l]`` of shape (n_l, n_{l-1}) and ``b[l]`` of shape (n_l, 1).
+    """
+    return layout.parameters(theta)
+
+
+def activations(work, X):
+    """The arrays of one pass over a batch.
+
+    Parameters
+    ----------
+    work : Workspace
+    X : array of shape (n_0, m)
+
+    Returns
+    -------
+    A, Z, dZ : sequences
+        ``A[0]`` is X; ``A[l]``, ``Z[l]`` and ``dZ[l]`` of shape (n_l, m) are memory for the layers l = 1..L.
+    """
+    A, Z, dZ, _, _ = work.views(X.shape[1])
+    A[0] = X
+    return A, Z, dZ
+
+
+def batch(X, Y, order, start, stop, work):
+    """Some examples, in a given order.
+
+    Parameters
+    ----------
+    X, Y : arrays of shape (n_0, m) and (n_L, m)
+    order : vector of indices of length m, or of length 0 for the order of the data
+    start, stop : int
+    work : Workspace
+
+    Returns
+    -------
+    X, Y : arrays of shape (n_0, stop - start) and (n_L, stop - start)
+    """
+    if order.shape[0] == 0:
+        return X[:, start:stop], Y[:, start:stop]
+    xp = array_namespace(order)
+    chosen = order[start:stop]
+    return xp.take(X, chosen, axis=1), xp.take(Y, chosen, axis=1)
+
+
+def linear_activation(W, b, A_prev, g, out=None):
+    """``Z = W A_prev + b`` and ``A = g(Z)``.
+
+    Parameters
+    ----------
+    W : array of shape (n, n_prev)
+    b : array of shape (n, 1)
+    A_prev : array of shape (n_prev, m)
+    g : Activation
+    out : pair of arrays of shape (n, m), optional
+        For Z and A, in this order. They may be the same array, which then holds A.
+
+    Returns
+    -------
+    Z, A : arrays of shape (n, m)
+    """
+    Z = W @ A_prev + b
+    return _stored((Z, g.function(Z)), out)
+
+
+def loss_gradient(Z, Y, loss, out=None):
+    """``J = 1/m sum of the examples' losses`` and ``dZ[L]``, both from the logits.
+
+    Parameters
+    ----------
+    Z, Y : arrays of shape (n_L, m)
+    loss : Loss
+    out : array of shape (n_L, m), optional
+
+    Returns
+    -------
+    J : number
+    dZ : array of shape (n_L, m)
+        The gradient of each example's own loss; the mean over examples is taken by `linear_gradients`.
+    """
+    values = loss.value(Z, Y)
+    J = array_namespace(values).sum(values) / Z.shape[1]
+    return J, *_stored((loss.gradient(Z, Y),), None if out is None else (out,))
+
+
+def linear_gradients(dZ, A_prev, W, l2, out=None):
+    """``dW = 1/m (dZ A_prev^T + l2 W)`` and ``db = 1/m sum_i dZ(i)``.
+
+    Parameters
+    ----------
+    dZ : array of shape (n, m)
+    A_prev : array of shape (n_prev, m)
+    W : array of shape (n, n_prev)
+    l2 : float
+    out : pair of arrays of shape (n, n_prev) and (n, 1), optional
+
+    Returns
+    -------
+    dW, db : arrays of shape (n, n_prev) and (n, 1)
+    """
+    m = dZ.shape[1]
+    xp = array_namespace(dZ)
+    return _stored(((dZ @ A_prev.T + l2 * W) / m, xp.sum(dZ, axis=1, keepdims=True) / m), out)
+
+
+def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
+    """``dZ_prev = W^T dZ * g'``, the gradient before the activation of the layer below.
+
+    Parameters
+    ----------
+    W : array of shape (n, n_prev)
+    dZ : array of shape (n, m)
+    Z_prev, A_prev : arrays of shape (n_prev, m)
+        One array may stand for both unless ``g.keeps_z``.
+    g : Activation
+        The activation of the layer below.
+    out : array of shape (n_prev, m), optional
+
+    Returns
+    -------
+    array of shape (n_prev, m)
+    """
+    return _stored((g.backward(W.T @ dZ, Z_prev, A_prev),), None if out is None else (out,))[0]
+
+
+def penalty(W, l2, m):
+    """``l2 / (2 m) sum_l |W[l]|^2``, what the L2 penalty adds to J.
+
+    Parameters
+    ----------
+    W : sequence of arrays, numbered 1..L
+    l2 : float
+    m : int
+    """
+    if l2 == 0.0:
+        return 0.0
+    return l2 / (2 * m) * sum(array_namespace(w).sum(w * w) for w in W[1:])
+
+
+def clip_gradient(dtheta, limit, out=None):
+    """``dtheta * min(1, limit / |dtheta|)`` (Pascanu, Mikolov, Bengio 2013, algorithm 1).
+
+    Parameters
+    ----------
+    dtheta : vector
+    limit : float
+        Largest Euclidean norm; infinity leaves the gradient as it is.
+    out : vector, optional
+    """
+    if math.isinf(limit):
+        return dtheta
+    norm = sqrt(array_namespace(dtheta).sum(dtheta * dtheta))
+    return _stored((dtheta * (limit / maximum(norm, limit)),), None if out is None else (out,))[0]
+
+
+def update(theta, dtheta, state, rule, coefficients, out=None):
+    """One step of an update rule over the flat vector.
+
+    Parameters
+    ----------
+    theta, dtheta : vectors
+    state : array of shape (number of state vectors, len(theta))
+    rule : Rule
+    coefficients : sequence of float
+    out : pair of theta and state, optional
+
+    Returns
+    -------
+    theta, state
+    """
+    new = rule.update(theta, dtheta, *(state[k, :] for k in range(state.shape[0])), *coefficients)
+    new = new if isinstance(new, tuple) else (new,)
+    if out is None:
+        xp = array_namespace(theta)
+        return new[0], xp.stack(new[1:]) if len(new) > 1 else state
+    out[0][...] = new[0]
+    for k, vector in enumerate(new[1:]):
+        out[1][k, :] = vector
+    return out
+
+
+def _stored(values, out):
+    """Write the values into `out`, where there is one, and return what holds them."""
+    if out is None:
+        return values
+    for place, value in zip(out, values, strict=True):
+        place[...] = value
+    return out

@@ -1,0 +1,110 @@
+"""The one place that knows Numba's compiler options and where compiled code is kept."""
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
+from numba.core.ccallback import CFunc
+
+__all__ = ["cache_folder", "compiled", "compiled_and_kept", "inlined", "kernel", "source_stamp"]
+
+# nogil: other Python threads run meanwhile. error_model: a division by zero gives infinity, as in the formulas.
+# contract: a product and a sum may become one fused multiply-add; no other liberty is taken with floating point.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+compiled: Callable = numba.njit(**_OPTIONS)
+# Merged into its caller before optimisation, so that the page is optimised once for each entry point.
+inlined: Callable = numba.njit(**_OPTIONS, inline="always")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: ``NUMBA_CACHE_DIR`` where it is set, else the user's cache folder."""
+    if numba.config.CACHE_DIR:
+        return Path(numba.config.CACHE_DIR) / "accelnn"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "accelnn" / "kernels"
+
+
+def source_stamp(package: Path) -> str:
+    """A hash of every Python source of the package and of the kernels.
+
+    Numba itself looks only at the time stamp of the file that holds the compiled function, so that an edit of a verb
+    would leave a stale program behind.
+    """
+    digest = hashlib.sha256()
+    for path in sorted({*package.rglob("*.py"), *Path(__file__).parent.rglob("*.py")}):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def compiled_and_kept(function: Callable, name: str, stamp: str) -> Callable:
+    """Compile an entry point lazily, and keep the machine code for the next process.
+
+    Parameters
+    ----------
+    function : callable
+    name : str
+        Distinguishes copies of one function that were bound differently.
+    stamp : str
+        Names a folder; other sources, other folder.
+    """
+    dispatcher = compiled(function)
+    dispatcher._cache = _open_cache(dispatcher.py_func, name, stamp)
+    return dispatcher
+
+
+def kernel(function: Callable, signature: Any, name: str, stamp: str) -> CFunc:
+    """Compile a function with a C signature, to be called by its ``address``; kept like an entry point.
+
+    The result must stay alive for as long as the address is used.
+    """
+    callback = CFunc(
+        function, (signature.args, signature.return_type), locals={}, options={"nopython": True, **_OPTIONS}
+    )
+    callback._cache = _open_cache(function, name, stamp)
+    callback.compile()
+    return callback
+
+
+class _Locator(_CacheLocator):
+    def __init__(self, folder: Path, name: str):
+        self.folder, self.name = folder, name
+
+    def get_cache_path(self):
+        return str(self.folder)
+
+    def get_source_stamp(self):
+        return self.folder.name
+
+    def get_disambiguator(self):
+        return self.name
+
+
+def _open_cache(function: Callable, name: str, stamp: str) -> FunctionCache | NullCache:
+    locator = _Locator(cache_folder() / stamp, name)
+    try:
+        locator.ensure_cache_path()
+    except OSError:
+        # A read-only or full disk costs the compilation again in each process, and nothing else.
+        return NullCache()
+
+    class Implementation(CompileResultCacheImpl):
+        _locator_classes = [type("Locator", (), {"from_function": staticmethod(functools.partial(_given, locator))})]
+
+    return type("KernelCache", (FunctionCache,), {"_impl_class": Implementation})(function)
+
+
+def _given(locator, function, path):
+    return locator
