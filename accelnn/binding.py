@@ -5,12 +5,16 @@ name. A :class:`Binding` copies such a function with a backend's verbs in place 
 calls in turn are copied with it, so binding the page's entry point binds the whole page.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "free"]
+
+
+def free(*arguments: Any) -> Any:
+    """Stands for a name that only a binding gives a meaning."""
+    raise NameError("this function runs only as a copy whose free names are bound; see accelnn.binding")
 
 
 class Binding:
@@ -35,15 +39,19 @@ class Binding:
         self.constant = constant or (lambda number: number)
         self._copies: dict[FunctionType, Any] = {}
 
-    def __call__(self, function: FunctionType) -> Any:
-        """The copy of `function` under this binding; the same object each time."""
+    def __call__(self, function: Callable) -> Any:
+        """The copy of a plain Python function under this binding; the same object each time."""
+        assert isinstance(function, FunctionType)
         if function not in self._copies:
             meanings: dict[str, Any] = {"__builtins__": __builtins__, "__name__": function.__module__}
             code = self._with_constants(function.__code__)
             copy = FunctionType(code, meanings, function.__name__, function.__defaults__, function.__closure__)
             copy.__kwdefaults__ = function.__kwdefaults__
-            functools.update_wrapper(copy, function)
-            del copy.__wrapped__
+            copy.__doc__, copy.__qualname__, copy.__module__ = (
+                function.__doc__,
+                function.__qualname__,
+                function.__module__,
+            )
             self._copies[function] = self.wrap(copy)
             for name in _names(code):
                 if name in self.names:

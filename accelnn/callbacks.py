@@ -39,7 +39,7 @@ class Callback:
     """Base of callbacks: override what you need. A method that returns True ends the run after it."""
 
     def on_progress(self, progress: Progress) -> bool | None:
-        """After each call into the backend: at least once an epoch or every fraction of a second, whichever is rarer."""
+        """After each call into the backend, which runs a fraction of a second: many steps, or many epochs."""
 
     def on_epoch_end(self, progress: Progress) -> bool | None:
         """After each epoch."""

@@ -95,7 +95,8 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
         return array
     if hasattr(array, "__cuda_array_interface__"):
         raise DataError(
-            f"{argument}: lives on a GPU, but backend={backend.name!r} computes elsewhere; pass cupy.asnumpy({argument}) or use backend='cupy'"
+            f"{argument}: lives on a GPU, but backend={backend.name!r} computes elsewhere; "
+            f"pass cupy.asnumpy({argument}) or use backend='cupy'"
         )
     try:
         return np.asarray(array)
@@ -125,7 +126,8 @@ def _finite(argument: str, array: Any, backend: Backend) -> None:
         place = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int64)))
         example, feature = divmod(place, array.shape[0])
         raise DataError(
-            f"{argument}: {argument}[{feature}, {example}] (example {example}) is {float(array[feature, example])}; remove or impute it"
+            f"{argument}: {argument}[{feature}, {example}] (example {example}) is {float(array[feature, example])}; "
+            "remove or impute it"
         )
 
 
@@ -153,14 +155,16 @@ def _in_range(argument: str, Y: np.ndarray, loss: Loss) -> None:
     if outside.any():
         example, output = np.argwhere(outside)[0]
         raise DataError(
-            f"{argument}: {argument}[{output}, {example}] is {Y[output, example]}, but {loss.name} needs targets {words}"
+            f"{argument}: {argument}[{output}, {example}] is {Y[output, example]}, "
+            f"but {loss.name} needs targets {words}"
         )
     if loss.targets == "distribution":
         totals = Y.sum(axis=0, dtype=np.float64)
         wrong = np.flatnonzero(np.abs(totals - 1.0) > 1e-4)
         if wrong.size:
             raise DataError(
-                f"{argument}: column {wrong[0]} sums to {totals[wrong[0]]:.6g}, but {loss.name} needs columns that sum to 1 (one-hot, or class numbers as a vector)"
+                f"{argument}: column {wrong[0]} sums to {totals[wrong[0]]:.6g}, but {loss.name} needs columns that sum "
+                "to 1 (one-hot, or class numbers as a vector)"
             )
 
 
@@ -171,6 +175,7 @@ def names(argument: str, value: str | Sequence[str], count: int) -> list[str]:
     listed = list(value)
     if len(listed) != count:
         raise DataError(
-            f"{argument}: names {len(listed)} activation(s) for {count} hidden layer(s); give one name, or one a hidden layer"
+            f"{argument}: names {len(listed)} activation(s) for {count} hidden layer(s); "
+            "give one name, or one a hidden layer"
         )
     return listed

@@ -41,7 +41,7 @@ def backward(W, dW, db, g, A, Z, dZ, l2):
             dZ[l - 1] = backpropagate(W[l], dZ[l], Z[l - 1], A[l - 1], g[l - 1], out=dZ[l - 1])
 
 
-def predict(theta, layout, g, X, work):
+def predict(X, theta, layout, g, work):
     """``A[L]``, with g_L the output activation."""
     W, b = parameters(theta, layout)
     A, Z, _ = activations(work, X)
@@ -49,7 +49,7 @@ def predict(theta, layout, g, X, work):
     return A[len(W) - 1]
 
 
-def evaluate(theta, layout, g, loss, X, Y, work):
+def evaluate(X, Y, theta, layout, g, loss, work):
     """``J``, and nothing else. Here, and in training, g_L is the identity: the loss reads the logits Z[L]."""
     W, b = parameters(theta, layout)
     A, Z, dZ = activations(work, X)
@@ -59,7 +59,7 @@ def evaluate(theta, layout, g, loss, X, Y, work):
     return J
 
 
-def loss_and_gradient(theta, dtheta, layout, g, loss, l2, X, Y, work):
+def loss_and_gradient(X, Y, theta, dtheta, layout, g, loss, l2, work):
     """``J``, and dθ in place."""
     W, b = parameters(theta, layout)
     dW, db = parameters(dtheta, layout)
@@ -72,35 +72,19 @@ def loss_and_gradient(theta, dtheta, layout, g, loss, l2, X, Y, work):
 
 
 def train(
-    theta,
-    dtheta,
-    state,
-    layout,
-    g,
-    loss,
-    rule,
-    l2,
-    clip_norm,
-    X,
-    Y,
-    order,
-    batch_size,
-    coefficients,
-    losses,
-    first,
-    last,
-    work,
+    X, Y, theta, dtheta, state, layout, g, loss, rule, l2, clip_norm, work, order, size, coefficients, losses, s, end
 ):
-    """Steps ``first .. last - 1``: ``θ := θ - α dθ`` (or another rule) on one batch after another.
+    """Steps ``s .. end - 1``: ``θ := θ - α dθ`` (or another rule) on one batch of `size` examples after another.
 
     ``order[e]`` is the order of the examples in epoch e, empty for the order of the data; ``coefficients[s]`` belongs
     to step s, and ``losses[s]`` receives the J that it started from.
     """
     m = X.shape[1]
-    batches = (m + batch_size - 1) // batch_size
-    for s in range(first, last):
-        start = (s % batches) * batch_size
-        X_s, Y_s = batch(X, Y, order[s // batches, :], start, min(start + batch_size, m), work)
-        losses[s] = loss_and_gradient(theta, dtheta, layout, g, loss, l2, X_s, Y_s, work)
+    batches = (m + size - 1) // size
+    while s < end:
+        start = (s % batches) * size
+        X_s, Y_s = batch(X, Y, order[s // batches, :], start, min(start + size, m), work)
+        losses[s] = loss_and_gradient(X_s, Y_s, theta, dtheta, layout, g, loss, l2, work)
         dtheta = clip_gradient(dtheta, clip_norm, out=dtheta)
         theta, state = update(theta, dtheta, state, rule, coefficients[s], out=(theta, state))
+        s += 1

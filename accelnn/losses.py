@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from accelnn.activations import rate, sigmoid, sigmoid_backward, softmax
-from accelnn.binding import Binding
+from accelnn.binding import Binding, free
 from accelnn.elementary import exp, log1p, maximum, minimum, sign, where
 from accelnn.errors import DataError, UnknownNameError
 
@@ -108,15 +108,19 @@ def poisson_gradient(z, y):
     return rate(z) - y
 
 
+# Free names of the next two functions: `behind_sigmoid` gives them a meaning.
+value = gradient = output = backward = free
+
+
 def composed_value(z, y):
-    """A loss of the prediction ``output(z)``; `value` and `output` are bound by name."""
-    return value(output(z), y)  # noqa: F821 (bound below)
+    """A loss of the prediction ``output(z)``."""
+    return value(output(z), y)
 
 
 def composed_gradient(z, y):
     """Chain rule: the gradient with respect to ``z`` of a loss of ``output(z)``."""
-    a = output(z)  # noqa: F821 (bound below)
-    return backward(gradient(a, y), z, a)  # noqa: F821 (bound below)
+    a = output(z)
+    return backward(gradient(a, y), z, a)
 
 
 def behind_sigmoid(name: str, value: Callable, gradient: Callable) -> Loss:

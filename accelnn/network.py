@@ -182,7 +182,7 @@ class Network:
         A = backend.empty((m, self.sizes[-1]), self.dtype).T
         for start in range(0, m, block):
             stop = min(start + block, m)
-            A[:, start:stop] = backend.predict(self.theta, layout, g, X[:, start:stop], work)
+            A[:, start:stop] = backend.predict(X[:, start:stop], self.theta, layout, g, work)
         return backend.to_host(A) if host else A
 
     def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0) -> tuple[float, Any]:
@@ -204,14 +204,14 @@ class Network:
         backend = self.backend
         dtheta = backend.empty(self.layout.n_parameters, self.dtype)
         J = backend.loss_and_gradient(
+            X,
+            Y,
             self.theta,
             dtheta,
             backend.layout(self.layout),
             backend.activations([*self.activations, "identity"], self.dtype),
             backend.loss(self.loss, self.output, self.dtype),
             checks.number("l2", l2),
-            X,
-            Y,
             backend.workspace(self.layout, X.shape[1], self.dtype),
         )
         return float(J), dtheta

@@ -65,9 +65,8 @@ def evaluate(network: "Network", X: Any, Y: Any) -> float:
     total = 0.0
     for start in range(0, m, block):
         stop = min(start + block, m)
-        total += float(backend.evaluate(network.theta, layout, g, loss, X[:, start:stop], Y[:, start:stop], work)) * (
-            stop - start
-        )
+        J = backend.evaluate(X[:, start:stop], Y[:, start:stop], network.theta, layout, g, loss, work)
+        total += float(J) * (stop - start)
     return total / m
 
 
@@ -155,6 +154,8 @@ class _Run:
         self.dtheta = backend.zeros(n, network.dtype)
         self.state = backend.zeros((len(optimizer.rule.state), n), network.dtype)
         self.arguments = (
+            X,
+            Y,
             network.theta,
             self.dtheta,
             self.state,
@@ -164,10 +165,8 @@ class _Run:
             backend.rule(optimizer.rule.name, network.dtype),
             l2,
             clip_norm,
-            X,
-            Y,
+            backend.workspace(network.layout, batch_size, network.dtype),
         )
-        self.work = backend.workspace(network.layout, batch_size, network.dtype)
 
     def run(self) -> History:
         self.start = time.perf_counter()
@@ -198,7 +197,8 @@ class _Run:
         alpha = np.asarray(self.schedule(steps), dtype=np.float64)
         if alpha.shape != steps.shape or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
             raise DataError(
-                f"learning_rate: the schedule must give a finite number of 0 or more for each of the {len(steps)} steps it is asked for"
+                f"learning_rate: the schedule must give a finite number of 0 or more for each of the {len(steps)} "
+                "steps that it is asked for"
             )
         coefficients = backend.coefficients(self.optimizer.coefficients(steps + 1, alpha), network.dtype)
         if self.shuffle:
@@ -212,7 +212,7 @@ class _Run:
         while done < len(steps) and not self.stopped:
             last = min(done + self.steps_a_call, len(steps))
             began = time.perf_counter()
-            backend.train(*self.arguments, order, self.batch_size, coefficients, losses, done, last, self.work)
+            backend.train(*self.arguments, order, self.batch_size, coefficients, losses, done, last)
             values = backend.to_host(losses)[:last]
             self.pace(last - done, time.perf_counter() - began)
             done = last
@@ -256,6 +256,6 @@ class _Run:
 
     def diverged(self, epoch: int, learning_rate: float) -> None:
         raise DivergenceError(
-            f"training diverged in epoch {epoch} with learning rate {learning_rate:g}: the loss or the parameters are no "
-            f"longer finite; the network is as it was before fit. Use a smaller learning rate, or clip_norm"
+            f"training diverged in epoch {epoch} with learning rate {learning_rate:g}: the loss or the parameters are "
+            "no longer finite; the network is as it was before fit. Use a smaller learning rate, or clip_norm"
         )

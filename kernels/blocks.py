@@ -100,6 +100,7 @@ def matrix_at(context, data, at, rows, columns):
 def _len(blocks):
     if isinstance(blocks, BlocksType):
         return lambda blocks: blocks.rows.shape[0]
+    return None
 
 
 @overload(operator.getitem)
@@ -113,6 +114,7 @@ def _getitem(blocks, l):
             return matrix_at(blocks.data, blocks.at[l] * blocks.scale, blocks.rows[l], columns)
 
         return view
+    return None
 
 
 @overload(operator.setitem)
@@ -128,3 +130,4 @@ def _setitem(blocks, l, value):
                         place[i, j] = value[i, j]
 
         return store
+    return None

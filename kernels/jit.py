@@ -1,6 +1,5 @@
 """The one place that knows Numba's compiler options and where compiled code is kept."""
 
-import functools
 import hashlib
 import os
 import sys
@@ -21,6 +20,9 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 compiled: Callable = numba.njit(**_OPTIONS)
 # Merged into its caller before optimisation, so that the page is optimised once for each entry point.
 inlined: Callable = numba.njit(**_OPTIONS, inline="always")
+
+
+_kernels: list[CFunc] = []  # keeps the code behind every address alive
 
 
 def cache_folder() -> Path:
@@ -65,17 +67,14 @@ def compiled_and_kept(function: Callable, name: str, stamp: str) -> Callable:
     return dispatcher
 
 
-def kernel(function: Callable, signature: Any, name: str, stamp: str) -> CFunc:
-    """Compile a function with a C signature, to be called by its ``address``; kept like an entry point.
-
-    The result must stay alive for as long as the address is used.
-    """
-    callback = CFunc(
-        function, (signature.args, signature.return_type), locals={}, options={"nopython": True, **_OPTIONS}
-    )
+def kernel(function: Callable, signature: Any, name: str, stamp: str) -> int:
+    """Compile a function with a C signature, kept like an entry point, and return its address, valid for ever."""
+    options = {"nopython": True, **_OPTIONS}
+    callback = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
     callback._cache = _open_cache(function, name, stamp)
     callback.compile()
-    return callback
+    _kernels.append(callback)
+    return callback.address
 
 
 class _Locator(_CacheLocator):
@@ -100,11 +99,7 @@ def _open_cache(function: Callable, name: str, stamp: str) -> FunctionCache | Nu
         # A read-only or full disk costs the compilation again in each process, and nothing else.
         return NullCache()
 
-    class Implementation(CompileResultCacheImpl):
-        _locator_classes = [type("Locator", (), {"from_function": staticmethod(functools.partial(_given, locator))})]
-
-    return type("KernelCache", (FunctionCache,), {"_impl_class": Implementation})(function)
-
-
-def _given(locator, function, path):
-    return locator
+    # Numba asks locator classes in turn where a function's code is kept; ours knows already.
+    found = type("Found", (), {"from_function": staticmethod(lambda function, path: locator)})
+    implementation = type("Implementation", (CompileResultCacheImpl,), {"_locator_classes": [found]})
+    return type("KernelCache", (FunctionCache,), {"_impl_class": implementation})(function)

@@ -5,12 +5,12 @@ Three rungs, of which a backend may override any:
 1. *Primitives*: allocate, copy in, copy out, synchronise, and how activations, losses and rules are handed to verbs.
 2. *Verbs*: the functions of :mod:`accelnn.verbs`, by name. A backend may replace a verb's body, never its signature,
    and adds none.
-3. *The page*: `forward` ... `train` of :mod:`accelnn.equations`, bound to those verbs, and perhaps compiled.
+3. *The page*: `predict` ... `train` of :mod:`accelnn.equations`, bound to those verbs, and perhaps compiled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Backend:
     """
 
     name = "reference"
-    rungs = {
+    rungs: ClassVar[dict[str, str]] = {
         "training step": "rung 1: the page interpreted, with the reference body of every verb",
         "prediction": "rung 1: the page interpreted, with the reference body of every verb",
     }
@@ -47,14 +47,15 @@ class Backend:
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):
         self.xp, self.device = xp, device
         self.verbs = {name: getattr(verbs, name) for name in verbs.__all__} | (overrides or {})
-        page = self._binding()
-        self._predict = page(equations.predict)
-        self._evaluate = page(equations.evaluate)
-        self._loss_and_gradient = page(equations.loss_and_gradient)
-        self._train = page(equations.train)
+        # Rung 3: the page, with the signatures that it has in accelnn.equations.
+        self.predict = self.bind(equations.predict)
+        self.evaluate = self.bind(equations.evaluate)
+        self.loss_and_gradient = self.bind(equations.loss_and_gradient)
+        self.train = self.bind(equations.train)
 
-    def _binding(self) -> Binding:
-        return Binding(self.verbs)
+    def bind(self, function: Callable) -> Callable:
+        """A function of the page with this backend's verbs."""
+        return Binding(self.verbs)(function)
 
     def __repr__(self) -> str:
         return f"<accelnn backend {self.name!r} on {self.describe()}>"
@@ -111,60 +112,3 @@ class Backend:
     def coefficients(self, table: np.ndarray, dtype: str) -> Any:
         """The form in which verbs receive the rows of an optimiser's coefficients."""
         return table.tolist()
-
-    # Rung 3: the page
-
-    def predict(self, theta, layout, g, X, work):
-        """See :func:`accelnn.equations.predict`."""
-        return self._predict(theta, layout, g, X, work)
-
-    def evaluate(self, theta, layout, g, loss, X, Y, work):
-        """See :func:`accelnn.equations.evaluate`."""
-        return self._evaluate(theta, layout, g, loss, X, Y, work)
-
-    def loss_and_gradient(self, theta, dtheta, layout, g, loss, l2, X, Y, work):
-        """See :func:`accelnn.equations.loss_and_gradient`."""
-        return self._loss_and_gradient(theta, dtheta, layout, g, loss, l2, X, Y, work)
-
-    def train(
-        self,
-        theta,
-        dtheta,
-        state,
-        layout,
-        g,
-        loss,
-        rule,
-        l2,
-        clip_norm,
-        X,
-        Y,
-        order,
-        batch_size,
-        coefficients,
-        losses,
-        first,
-        last,
-        work,
-    ):
-        """See :func:`accelnn.equations.train`."""
-        self._train(
-            theta,
-            dtheta,
-            state,
-            layout,
-            g,
-            loss,
-            rule,
-            l2,
-            clip_norm,
-            X,
-            Y,
-            order,
-            batch_size,
-            coefficients,
-            losses,
-            first,
-            last,
-            work,
-        )

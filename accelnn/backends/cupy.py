@@ -5,7 +5,7 @@ fit, the losses of its steps too.
 """
 
 import importlib
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class CupyBackend(Backend):
     """The page interpreted, with the reference body of every verb on device arrays."""
 
     name = "cupy"
-    rungs = {
+    rungs: ClassVar[dict[str, str]] = {
         "training step": "rung 1: the page interpreted, with the reference body of every verb on CuPy arrays",
         "prediction": "rung 1: the page interpreted, with the reference body of every verb on CuPy arrays",
     }

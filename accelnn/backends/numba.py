@@ -5,23 +5,20 @@ page is compiled once for float32 and once for float64 and serves every network.
 """
 
 import ctypes
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numba.core.ccallback import CFunc
 from numba.np.numpy_support import from_dtype
 
 import accelnn
 from accelnn import equations
 from accelnn.activations import ACTIVATIONS, Activation
 from accelnn.backends.base import Backend
-from accelnn.binding import Binding
-from accelnn.equations import evaluate, loss_and_gradient, predict, train
+from accelnn.binding import Binding, free
 from accelnn.kernels import jit, loops
 from accelnn.kernels.blocks import layer_blocks
 from accelnn.kernels.calls import call, call_for_sum
@@ -152,62 +149,28 @@ def compiled_capacity(work):
 # and as Fortran-ordered, and Numba would take it for either.
 
 
-def enter_predict(theta, layout, g, X_rows, work):
-    return predict(theta, layout, g, X_rows.T, work).T
+page_function = free  # the function that is entered
 
 
-def enter_evaluate(theta, layout, g, loss, X_rows, Y_rows, work):
-    return evaluate(theta, layout, g, loss, X_rows.T, Y_rows.T, work)
+def enter_with_inputs(X_rows, *arguments):
+    """A function of the page that takes X."""
+    return page_function(X_rows.T, *arguments)
 
 
-def enter_loss_and_gradient(theta, dtheta, layout, g, loss, l2, X_rows, Y_rows, work):
-    return loss_and_gradient(theta, dtheta, layout, g, loss, l2, X_rows.T, Y_rows.T, work)
+def enter_with_targets(X_rows, Y_rows, *arguments):
+    """A function of the page that takes X and Y."""
+    return page_function(X_rows.T, Y_rows.T, *arguments)
 
 
-def enter_train(
-    theta,
-    dtheta,
-    state,
-    layout,
-    g,
-    loss,
-    rule,
-    l2,
-    clip_norm,
-    X_rows,
-    Y_rows,
-    order,
-    batch_size,
-    coefficients,
-    losses,
-    first,
-    last,
-    work,
-):
-    train(
-        theta,
-        dtheta,
-        state,
-        layout,
-        g,
-        loss,
-        rule,
-        l2,
-        clip_norm,
-        X_rows.T,
-        Y_rows.T,
-        order,
-        batch_size,
-        coefficients,
-        losses,
-        first,
-        last,
-        work,
-    )
-
-
-_VERBS = (linear_activation, loss_gradient, linear_gradients, backpropagate, penalty, clip_gradient, update)
-_VIEWS = {"parameters": compiled_parameters, "activations": compiled_activations, "batch": compiled_batch}
+_VERBS: dict[str, Callable] = {
+    verb.__name__: verb
+    for verb in (linear_activation, loss_gradient, linear_gradients, backpropagate, penalty, clip_gradient, update)
+}
+_VIEWS: dict[str, Callable] = {
+    "parameters": compiled_parameters,
+    "activations": compiled_activations,
+    "batch": compiled_batch,
+}
 
 
 @cache
@@ -222,23 +185,24 @@ def _formulas(dtype: str) -> Binding:
 
 
 @cache
-def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> CFunc:
-    """The kernel that a template becomes with these formulas."""
+def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> int:
+    """The address of the kernel that a template becomes with these formulas."""
     bound = Binding(formulas, constant=np.dtype(dtype).type)(template)
     return jit.kernel(bound, loops.signature(template, from_dtype(np.dtype(dtype))), f"{key}-{dtype}", _stamp())
 
 
-def _activate_kernel(entry: Activation, dtype: str) -> CFunc:
+def _activate_kernel(entry: Activation, dtype: str) -> int:
     if entry.columnwise:
         return _kernel(loops.activate_softmax, entry.name, dtype)
     return _kernel(loops.activate, entry.name, dtype, function=_formulas(dtype)(entry.function))
 
 
-def _differentiate_kernel(entry: Activation, dtype: str) -> CFunc:
+def _differentiate_kernel(entry: Activation, dtype: str) -> int:
+    assert entry.backward is not None
     return _kernel(loops.differentiate, entry.name, dtype, function=_formulas(dtype)(entry.backward))
 
 
-def _lose_kernel(entry: Loss, dtype: str) -> CFunc:
+def _lose_kernel(entry: Loss, dtype: str) -> int:
     key = f"{entry.name}-{entry.output}"
     if entry.columnwise:
         return _kernel(loops.lose_softmax, key, dtype)
@@ -246,7 +210,7 @@ def _lose_kernel(entry: Loss, dtype: str) -> CFunc:
     return _kernel(loops.lose, key, dtype, value=formulas(entry.value), gradient=formulas(entry.gradient))
 
 
-def _update_kernel(rule: Rule, dtype: str) -> CFunc:
+def _update_kernel(rule: Rule, dtype: str) -> int:
     count = len(inspect.signature(rule.update).parameters) - 2 - len(rule.state)
     return _kernel(
         loops.UPDATES[len(rule.state)], rule.name, dtype, function=_formulas(dtype)(rule.update), count=count
@@ -254,35 +218,46 @@ def _update_kernel(rule: Rule, dtype: str) -> CFunc:
 
 
 @cache
-def _compiled_page(dtype: str) -> dict[str, Callable]:
-    """The entry points, compiled on their first call or read from the kernel cache."""
+def _page(dtype: str) -> dict[str, Callable]:
+    """What the names on the page mean, in one precision: compiled verbs, and the page's own inner functions."""
     constant = np.dtype(dtype).type
     verbs = Binding({}, jit.compiled, constant)
-    meanings = {name: verbs(verb) for name, verb in (_VIEWS | {verb.__name__: verb for verb in _VERBS}).items()}
-    page = Binding(meanings, jit.inlined, constant)
-    entries = {
-        "predict": enter_predict,
-        "evaluate": enter_evaluate,
-        "loss_and_gradient": enter_loss_and_gradient,
-        "train": enter_train,
-    }
-    return {
-        name: jit.compiled_and_kept(Binding({name: page(getattr(equations, name))})(entry), f"{name}-{dtype}", _stamp())
-        for name, entry in entries.items()
-    }
+    meanings = {name: verbs(verb) for name, verb in (_VERBS | _VIEWS).items()}
+    inner = Binding(meanings, jit.inlined, constant)
+    parts = (equations.forward, equations.backward, equations.loss_and_gradient)
+    return meanings | {part.__name__: inner(part) for part in parts}
+
+
+@cache
+def _entry(function: Callable, dtype: str) -> Callable:
+    """A function of the page, compiled on its first call or read from the kernel cache."""
+    template = enter_with_targets if "Y" in inspect.signature(function).parameters else enter_with_inputs
+    whole = Binding(_page(dtype), jit.compiled, np.dtype(dtype).type)(function)
+    entry = Binding({"page_function": whole})(template)
+    return jit.compiled_and_kept(entry, f"{function.__name__}-{dtype}", _stamp())
 
 
 class NumbaBackend(Backend):
     """The page compiled to machine code; its verbs, one by one, for whoever calls them from Python."""
 
     name = "numba"
-    rungs = {
+    rungs: ClassVar[dict[str, str]] = {
         "training step": "rung 3: the page compiled by Numba, many steps in one call",
         "prediction": "rung 3: the page compiled by Numba, one call",
     }
 
     def __init__(self) -> None:
-        super().__init__(np, overrides={verb.__name__: verb for verb in _VERBS})
+        super().__init__(np, overrides=_VERBS)
+
+    def bind(self, function: Callable) -> Callable:
+        """A function of the page, compiled; X and Y enter in memory order."""
+        matrices = 2 if "Y" in inspect.signature(function).parameters else 1
+
+        def run(*arguments: Any) -> Any:
+            rows = [_readable(matrix.T) for matrix in arguments[:matrices]]
+            return _entry(function, arguments[matrices].dtype.name)(*rows, *arguments[matrices:])
+
+        return run
 
     def layout(self, layout: Layout) -> np.ndarray:
         """The table of offsets."""
@@ -297,85 +272,27 @@ class NumbaBackend(Backend):
         table = np.zeros((len(names) + 1, 2), dtype=np.int64)
         for l, name in enumerate(names, start=1):
             entry = ACTIVATIONS[name]
-            table[l, ACTIVATE] = _activate_kernel(entry, dtype).address
+            table[l, ACTIVATE] = _activate_kernel(entry, dtype)
             if entry.backward is not None:
-                table[l, DIFFERENTIATE] = _differentiate_kernel(entry, dtype).address
+                table[l, DIFFERENTIATE] = _differentiate_kernel(entry, dtype)
         return table
 
     def loss(self, name: str, output: str, dtype: str) -> int:
         """The address of its kernel."""
-        return _lose_kernel(LOSSES[name, output], dtype).address
+        return _lose_kernel(LOSSES[name, output], dtype)
 
     def rule(self, name: str, dtype: str) -> int:
         """The address of its kernel."""
-        return _update_kernel(RULES[name], dtype).address
+        return _update_kernel(RULES[name], dtype)
 
     def coefficients(self, table: np.ndarray, dtype: str) -> np.ndarray:
         """The table in the network's precision."""
         return np.ascontiguousarray(table, dtype=dtype)
-
-    def predict(self, theta, layout, g, X, work):
-        """See the contract."""
-        return _compiled_page(theta.dtype.name)["predict"](theta, layout, g, _readable(X.T), work).T
-
-    def evaluate(self, theta, layout, g, loss, X, Y, work):
-        """See the contract."""
-        return _compiled_page(theta.dtype.name)["evaluate"](
-            theta, layout, g, loss, _readable(X.T), _readable(Y.T), work
-        )
-
-    def loss_and_gradient(self, theta, dtheta, layout, g, loss, l2, X, Y, work):
-        """See the contract."""
-        run = _compiled_page(theta.dtype.name)["loss_and_gradient"]
-        return run(theta, dtheta, layout, g, loss, float(l2), _readable(X.T), _readable(Y.T), work)
-
-    def train(
-        self,
-        theta,
-        dtheta,
-        state,
-        layout,
-        g,
-        loss,
-        rule,
-        l2,
-        clip_norm,
-        X,
-        Y,
-        order,
-        batch_size,
-        coefficients,
-        losses,
-        first,
-        last,
-        work,
-    ):
-        """See the contract."""
-        _compiled_page(theta.dtype.name)["train"](
-            theta,
-            dtheta,
-            state,
-            layout,
-            g,
-            loss,
-            rule,
-            float(l2),
-            float(clip_norm),
-            _readable(X.T),
-            _readable(Y.T),
-            order,
-            batch_size,
-            coefficients,
-            losses,
-            first,
-            last,
-            work,
-        )
 
 
 def _readable(rows: np.ndarray) -> np.ndarray:
     """The same memory marked writable: a read-only array is another type to Numba. Kernels only read from it."""
     if rows.flags.writeable:
         return rows
-    memory = (ctypes.c_byte * rows.nbytes).from_address(rows.ctypes.data)
-    return np.frombuffer(memory, dtype=rows.dtype).reshape(rows.shape)
+    pointer = ctypes.cast(rows.ctypes.data, ctypes.POINTER(ctypes.c_byte))
+    return np.ctypeslib.as_array(pointer, (rows.nbytes,)).view(rows.dtype).reshape(rows.shape)

@@ -5,7 +5,9 @@ may receive a result of ``numpy.matmul``.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 
@@ -150,44 +152,21 @@ def _row(Z):
     return np.empty((1, Z.shape[1]), Z.dtype)
 
 
+_VERBS = (batch, linear_activation, loss_gradient, linear_gradients, backpropagate, penalty, clip_gradient, update)
+
+
 class NumpyBackend(Backend):
     """The page interpreted, each verb on NumPy's own loops and BLAS."""
 
     name = "numpy"
-    rungs = {
+    rungs: ClassVar[dict[str, str]] = {
         "training step": "rung 2: the page interpreted, each verb in place on NumPy",
         "prediction": "rung 2: the page interpreted, each verb in place on NumPy",
     }
 
     def __init__(self) -> None:
-        names = (
-            batch,
-            linear_activation,
-            loss_gradient,
-            linear_gradients,
-            backpropagate,
-            penalty,
-            clip_gradient,
-            update,
-        )
-        super().__init__(np, overrides={verb.__name__: verb for verb in names})
+        super().__init__(np, overrides={verb.__name__: verb for verb in _VERBS})
 
-    def predict(self, *arguments):
-        """See the contract; overflow in a formula's unused branch is no news."""
-        with np.errstate(all="ignore"):
-            return super().predict(*arguments)
-
-    def evaluate(self, *arguments):
-        """See the contract."""
-        with np.errstate(all="ignore"):
-            return super().evaluate(*arguments)
-
-    def loss_and_gradient(self, *arguments):
-        """See the contract."""
-        with np.errstate(all="ignore"):
-            return super().loss_and_gradient(*arguments)
-
-    def train(self, *arguments):
-        """See the contract; a loss that overflows is reported as a divergence, not as a warning."""
-        with np.errstate(all="ignore"):
-            return super().train(*arguments)
+    def bind(self, function: Callable) -> Callable:
+        """The page; overflow is no news, since a loss that is not finite is reported as a divergence."""
+        return np.errstate(all="ignore")(super().bind(function))

@@ -8,7 +8,7 @@ computed once.
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -179,7 +179,7 @@ class Tape:
                 place[id(node)] = registers_at + len(self._boolean)
                 self._boolean.append(node.boolean)
             operands = tuple(place[id(x)] if isinstance(x, _Node) else constant_at[x] for x in node.operands)
-            self._program.append((node.operation, operands, place[id(node)]))
+            self._program.append((cast(Callable, node.operation), operands, place[id(node)]))
             for x in {id(x): x for x in node.operands if isinstance(x, _Node)}.values():
                 if x.operation is not None and last_use[id(x)] == k:
                     free[x.boolean].append(place[id(x)])
@@ -225,7 +225,7 @@ class Tape:
                 sums = dict(zip(summed, floats, strict=True))
             if n == length:
                 results = [sums[k] if array is None else array for k, array in enumerate(outputs)]
-                slots = [*vectors, *numbers, *self._constants, *results, *registers]
+                slots: list[Any] = [*vectors, *numbers, *self._constants, *results, *registers]
             else:
                 results = [sums[k] if array is None else array[start:stop] for k, array in enumerate(outputs)]
                 slots = [*(v[start:stop] for v in vectors), *numbers, *self._constants, *results, *registers]
