@@ -17,7 +17,7 @@ __all__ = ["cache_folder", "compiled", "compiled_and_kept", "inlined", "kernel",
 # contract: a product and a sum may become one fused multiply-add; no other liberty is taken with floating point.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
-compiled: Callable = numba.njit(**_OPTIONS)
+compiled: Callable = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # Merged into its caller before optimisation, so that the page is optimised once for each entry point.
 inlined: Callable = numba.njit(**_OPTIONS, inline="always")
 
@@ -62,7 +62,7 @@ def compiled_and_kept(function: Callable, name: str, stamp: str) -> Callable:
     stamp : str
         Names a folder; other sources, other folder.
     """
-    dispatcher = compiled(function)
+    dispatcher = numba.njit(**_OPTIONS)(function)
     dispatcher._cache = _open_cache(dispatcher.py_func, name, stamp)
     return dispatcher
 
