@@ -52,9 +52,8 @@ def get_backend(name: "str | Backend" = "auto") -> "Backend":
 
 
 def why_auto() -> str:
-    """Which backend ``"auto"`` takes, and why, in one line."""
-    name, why = _auto()
-    return f"{name} ({why})"
+    """Why ``"auto"`` takes what it takes, in one line."""
+    return _auto()[1]
 
 
 @cache
@@ -72,9 +71,10 @@ def _auto() -> tuple[str, str]:
     if no_gpu is None:
         choice = "cupy", "a GPU is usable"
     elif no_numba is None:
-        choice = "numba", f"no GPU: {no_gpu}"
+        # What is missing, without the remedy that an explicit backend="cupy" is told.
+        choice = "numba", no_gpu.partition(";")[0]
     else:
-        choice = "numpy", f"no GPU: {no_gpu}; no numba: {no_numba}"
+        choice = "numpy", f"{no_gpu.partition(';')[0]}, and {no_numba.partition(';')[0]}"
     _log.info("backend='auto' takes %s: %s", *choice)
     return choice
 
@@ -96,25 +96,23 @@ def _create(name: str) -> "Backend":
 
 def _why_no_cupy() -> str | None:
     driver = _driver_version()
-    install = f'pip install "accelnn[cuda{13 if driver is None else min(max(driver // 1000, 12), 13)}]"'
+    extra = 13 if driver is None else min(max(driver // 1000, 12), 13)
+    remedy = f'run: pip install "accelnn[cuda{extra}]"'
+    if driver is None:
+        remedy = f"install an NVIDIA driver, then {remedy}"
     if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
-        first = "" if driver else "no NVIDIA driver was found (install one first), and "
-        return f"{first}CuPy is not installed; run: {install}"
+        return f"CuPy is not installed; {remedy}"
     try:
         import cupy
 
         if not cupy.is_available():
-            return (
-                "CuPy finds no usable GPU"
-                + ("" if driver else ", because no NVIDIA driver is installed")
-                + f"; with a driver, run: {install}"
-            )
+            return f"CuPy finds no usable GPU; {remedy}"
         # The smallest job that needs memory, a compiled kernel and cuBLAS.
         probe = cupy.ones((2, 2), dtype=cupy.float32)
         if float((probe @ probe + probe)[0, 0]) != 3.0:
-            return "the GPU gave a wrong result for a 2 x 2 product"
+            return f"the GPU gave a wrong result for a 2 x 2 product; {remedy}"
     except Exception as problem:  # CuPy raises many types, for each library that it cannot load
-        return f"CuPy fails with {type(problem).__name__}: {_first_line(problem)}; run: {install}"
+        return f"CuPy fails with {type(problem).__name__}: {_first_line(problem)}; {remedy}"
     return None
 
 

@@ -23,7 +23,7 @@ from accelnn.kernels import jit, loops
 from accelnn.kernels.blocks import layer_blocks
 from accelnn.kernels.calls import call, call_for_sum
 from accelnn.kernels.loops import mean_gradients, scaled, square_sum
-from accelnn.kernels.scalars import SCALARS
+from accelnn.kernels.scalars import PRECISIONS, SCALARS
 from accelnn.losses import LOSSES, Loss
 from accelnn.optimizers import RULES, Rule
 from accelnn.parameters import Layout
@@ -181,7 +181,7 @@ def _stamp() -> str:
 @cache
 def _formulas(dtype: str) -> Binding:
     """Formulas as compiled functions of numbers, in one precision."""
-    return Binding(SCALARS, jit.compiled, np.dtype(dtype).type)
+    return Binding(SCALARS | PRECISIONS[dtype], jit.compiled, np.dtype(dtype).type)
 
 
 @cache

@@ -1,0 +1,5 @@
+"""``python -m accelnn``."""
+
+from accelnn.cli import main
+
+main()

@@ -1,0 +1,239 @@
+"""The command line: ``accelnn train`` and ``accelnn predict``."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+import accelnn
+from accelnn.callbacks import Callback, Progress
+from accelnn.errors import AccelnnError, DataError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Multilayer perceptrons on NumPy, Numba or a GPU. For example, accelnn train digits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0; 2 for bad input, with one line on standard error; 1 for the rest; 130 on Ctrl-C."""
+    app()
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except AccelnnError as problem:
+        typer.echo(f"accelnn: {' '.join(str(problem).split())}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"accelnn {accelnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Multilayer perceptrons on NumPy, Numba or a GPU. For example, accelnn train digits."""
+
+
+class _Bar(Callback):
+    """A live progress bar."""
+
+    def __init__(self, bar: "Bar"):
+        self.bar = bar
+        self.task = bar.add_task("", total=None, loss="", rate="")
+
+    def on_progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        self.bar.update(
+            self.task,
+            total=progress.steps,
+            completed=progress.step,
+            description=f"epoch {progress.epoch}/{progress.epochs}",
+            loss=f"loss {progress.loss:.4g}",
+            rate=f"{progress.examples / progress.seconds:,.0f} examples/s",
+        )
+
+
+class _Lines(Callback):
+    """A line at every tenth of the way."""
+
+    def __init__(self, console: Console):
+        self.console, self.next = console, 0.1
+
+    def on_progress(self, progress: Progress) -> None:
+        """Print when the next tenth is reached."""
+        share = progress.step / progress.steps
+        if share >= self.next:
+            _say(
+                self.console,
+                f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.4g}  {progress.seconds:.1f} s",
+            )
+            self.next = 0.1 * (int(10 * share) + 1)
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[Callback]:
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = ("{task.description}", "{task.fields[loss]}", "{task.fields[rate]}")
+    texts = [TextColumn(column) for column in columns]
+    with Bar(texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, transient=True) as bar:
+        yield _Bar(bar)
+
+
+def _say(console: Console, text: str) -> None:
+    """Print as it is: no markup in the user's names, no wrapping."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="planar, digits, breast_cancer, iris, wine, diabetes, or a .csv, .tsv, .parquet or .npz file."
+        ),
+    ],
+    target: Annotated[str | None, typer.Option(help="The column to predict, for a table.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification or regression, where the target leaves it open.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, numpy, numba or cupy.")] = "auto",
+    hidden: Annotated[str | None, typer.Option(help="Widths of the hidden layers, such as 64,32.")] = None,
+    activation: Annotated[str | None, typer.Option(help="Of the hidden layers, such as relu or tanh.")] = None,
+    loss: Annotated[str | None, typer.Option(help="By default the one that suits the task.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd, momentum, nesterov, rmsprop, adam or adamw.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step; 0 for all of them.")] = None,
+    l2: Annotated[float | None, typer.Option(help="Weight of the L2 penalty.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Of weights, batches and the split.")] = 0,
+    test_fraction: Annotated[float | None, typer.Option(help="Share of the rows that is held out, 0 for none.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to save the model.")] = None,
+) -> None:
+    """Train on a table. For example, accelnn train digits --backend numba --hidden 64,32 --out model.safetensors."""
+    with _one_line_errors():
+        from accelnn.data import load_table, split
+        from accelnn.tablemodel import TableModel, layer_widths
+
+        console = Console()
+        chosen = accelnn.get_backend(backend)
+        _say(console, f"backend   {chosen.name}, {_why(backend)}; {chosen.describe()}")
+        dataset = load_table(data, target, task)
+        given: dict[str, Any] = {
+            "hidden": None if hidden is None else layer_widths(hidden),
+            "activation": activation,
+            "optimizer": optimizer,
+            "learning_rate": learning_rate,
+            "epochs": epochs,
+            "l2": l2,
+            "test_fraction": test_fraction,
+        }
+        recipe = replace(dataset.recipe, **{name: value for name, value in given.items() if value is not None})
+        if batch_size is not None:
+            recipe = replace(recipe, batch_size=batch_size or None)
+        if not 0.0 <= recipe.test_fraction < 1.0:
+            raise DataError(f"--test-fraction: {recipe.test_fraction} is out of range; give a share from 0 to below 1")
+        if out is not None and not out.parent.is_dir():
+            raise DataError(f"--out: there is no folder {out.parent}")
+
+        training, held_out = split(dataset.y, dataset.task, recipe.test_fraction, seed)
+        model = TableModel.untrained(
+            dataset, training, recipe.hidden, recipe.activation, loss=loss, seed=seed, dtype=dtype, backend=chosen
+        )
+        net = model.network
+        parts = f"{len(training):,} to train on, {len(held_out):,} held out"
+        kinds = f"{len(dataset.classes)} classes" if dataset.classes else "a number to predict"
+        batches = "full batches" if recipe.batch_size is None else f"batches of {recipe.batch_size}"
+        shape = "-".join(map(str, net.sizes))
+        functions = f"{recipe.activation}, {net.output}, {net.loss}"
+        _say(
+            console,
+            f"data      {dataset.name}: {len(dataset.y):,} examples ({parts}), {dataset.X.shape[1]} features, {kinds}",
+        )
+        _say(console, f"network   {shape}, {functions}; {net.layout.n_parameters:,} parameters, {net.dtype}")
+        steps = f"learning rate {recipe.learning_rate:g}, {recipe.epochs} epochs of {batches}"
+        _say(console, f"training  {recipe.optimizer}, {steps}")
+
+        X, Y = model.encoded(dataset.X[training], dataset.y[training])
+        start = time.perf_counter()
+        with _progress(console) as progress:
+            history = net.fit(
+                X,
+                Y,
+                optimizer=recipe.optimizer,
+                learning_rate=recipe.learning_rate,
+                epochs=recipe.epochs,
+                batch_size=recipe.batch_size,
+                l2=recipe.l2,
+                callbacks=[progress],
+            )
+        seconds = time.perf_counter() - start
+        rows, name = (held_out, "test") if len(held_out) else (training, "training")
+        score = model.score(dataset.X[rows], dataset.y[rows])
+        result = f"R2 {score:.3f}" if dataset.task == "regression" else f"accuracy {100 * score:.2f} %"
+        _say(console, f"loss      {history.loss[-1]:.12g}")
+        _say(console, f"result    {name} {result} on {len(rows):,} examples")
+        _say(console, f"speed     {history.examples / seconds:,.0f} examples a second, {seconds:.2f} s in all")
+        if out is not None:
+            model.save(out)
+            _say(console, f"model     {out}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A file that accelnn train --out wrote.")],
+    data: Annotated[str, typer.Argument(help="A table with the columns of the training, in any order.")],
+    backend: Annotated[str, typer.Option(help="auto, numpy, numba or cupy.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="A CSV file; by default, standard output.")] = None,
+) -> None:
+    """Predict the rows of a table. For example, accelnn predict model.safetensors table.csv --out predictions.csv."""
+    with _one_line_errors():
+        from accelnn.data import load_features
+        from accelnn.tablemodel import TableModel
+
+        trained = TableModel.load(model, backend)
+        X = load_features(data, trained.features)
+        if out is None:
+            trained.write_predictions(X, sys.stdout)
+            return
+        try:
+            with out.open("w", newline="") as file:
+                trained.write_predictions(X, file)
+        except OSError as problem:
+            raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
+        typer.echo(f"{len(X):,} predictions written to {out}", err=True)
+
+
+def _why(backend: str) -> str:
+    from accelnn.backends import why_auto
+
+    return f"chosen by auto because {why_auto()}" if backend == "auto" else "as asked for"
