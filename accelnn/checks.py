@@ -67,8 +67,11 @@ def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -
         raise DataError(f"{argument}: has shape {tuple(array.shape)}, expected ({rows}, m){hint}")
     if array.shape[1] == 0:
         raise DataError(f"{argument}: has no examples (shape {tuple(array.shape)})")
-    _finite(argument, array, backend)
-    return _columns(array, dtype, backend)
+    _finite(argument, array, backend, "remove or impute it")
+    columns = _columns(array, dtype, backend)
+    if isinstance(array, np.ndarray) and array.dtype != dtype:
+        _finite(argument, columns, backend, f"the value given does not fit {dtype}: scale it, or use dtype='float64'")
+    return columns
 
 
 def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str, backend: Backend) -> Any:
@@ -107,11 +110,12 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
 def _columns(array: Any, dtype: str, backend: Backend) -> Any:
     """The same values in the backend's memory, each column contiguous; no copy where none is needed."""
     if isinstance(array, np.ndarray):
-        return backend.from_host(np.asfortranarray(array, dtype=dtype))
+        with np.errstate(over="ignore"):
+            return backend.from_host(np.asfortranarray(array, dtype=dtype))
     return backend.xp.asarray(array, dtype=getattr(backend.xp, dtype))
 
 
-def _finite(argument: str, array: Any, backend: Backend) -> None:
+def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:
     if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
         raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
     if isinstance(array, np.ndarray) and array.dtype.kind != "f":
@@ -127,7 +131,7 @@ def _finite(argument: str, array: Any, backend: Backend) -> None:
         example, feature = divmod(place, array.shape[0])
         raise DataError(
             f"{argument}: {argument}[{feature}, {example}] (example {example}) is {float(array[feature, example])}; "
-            "remove or impute it"
+            f"{remedy}"
         )
 
 

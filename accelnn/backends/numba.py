@@ -5,6 +5,7 @@ page is compiled once for float32 and once for float64 and serves every network.
 """
 
 import ctypes
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -253,6 +254,7 @@ class NumbaBackend(Backend):
         """A function of the page, compiled; X and Y enter in memory order."""
         matrices = 2 if "Y" in inspect.signature(function).parameters else 1
 
+        @functools.wraps(function)
         def run(*arguments: Any) -> Any:
             rows = [_readable(matrix.T) for matrix in arguments[:matrices]]
             return _entry(function, arguments[matrices].dtype.name)(*rows, *arguments[matrices:])

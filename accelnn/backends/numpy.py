@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from accelnn.backends.base import Backend
-from accelnn.backends.tape import Tape
+from accelnn.backends.tape import BLOCK, Tape, scratch
 
 __all__ = ["NumpyBackend"]
 
@@ -76,7 +76,7 @@ def loss_gradient(Z, Y, loss, out=None):
 
 def linear_gradients(dZ, A_prev, W, l2, out=None):
     """Product into dW; mean and penalty in place."""
-    dW, db = out or (_like(W.T, W.shape[0]), _like(dZ[:, :1], W.shape[0]))
+    dW, db = out or (_like(W, W.shape[0]), _like(dZ[:, :1], W.shape[0]))
     m = dZ.shape[1]
     np.matmul(A_prev, dZ.T, out=dW.T)
     if l2 == 0.0:
@@ -125,31 +125,37 @@ def _like(array, rows):
 
 
 def _softmax(Z, A):
-    row = _row(Z)
-    np.max(Z, axis=0, keepdims=True, out=row)
-    np.subtract(Z, row, out=A)
-    np.exp(A, out=A)
-    np.sum(A, axis=0, keepdims=True, out=row)
-    np.divide(A, row, out=A)
+    for Z_part, A_part, row in _column_blocks(Z, A):
+        np.max(Z_part, axis=0, keepdims=True, out=row)
+        np.subtract(Z_part, row, out=A_part)
+        np.exp(A_part, out=A_part)
+        np.sum(A_part, axis=0, keepdims=True, out=row)
+        np.divide(A_part, row, out=A_part)
 
 
 def _softmax_cross_entropy(Z, Y, dZ):
     """Sum of the columns' losses; dZ = softmax(Z) - Y."""
-    row = _row(Z)
-    np.max(Z, axis=0, keepdims=True, out=row)
-    np.subtract(Z, row, out=dZ)
-    total = -float(np.vdot(dZ.T, Y.T))
-    np.exp(dZ, out=dZ)
-    np.sum(dZ, axis=0, keepdims=True, out=row)
-    np.divide(dZ, row, out=dZ)
-    np.subtract(dZ, Y, out=dZ)
-    np.log(row, out=row)
-    return total + float(np.sum(row))
+    total = 0.0
+    for Z_part, Y_part, dZ_part, row in _column_blocks(Z, Y, dZ):
+        np.max(Z_part, axis=0, keepdims=True, out=row)
+        np.subtract(Z_part, row, out=dZ_part)
+        total -= float(np.vdot(dZ_part.T, Y_part.T))
+        np.exp(dZ_part, out=dZ_part)
+        np.sum(dZ_part, axis=0, keepdims=True, out=row)
+        np.divide(dZ_part, row, out=dZ_part)
+        np.subtract(dZ_part, Y_part, out=dZ_part)
+        np.log(row, out=row)
+        total += float(np.sum(row))
+    return total
 
 
-def _row(Z):
-    """One number for each column; a vector this small comes from Python's own pool."""
-    return np.empty((1, Z.shape[1]), Z.dtype)
+def _column_blocks(*arrays):
+    """Blocks of columns of each array, and a row of scratch memory with one place a column."""
+    m = arrays[0].shape[1]
+    for start in range(0, m, BLOCK):
+        stop = min(start + BLOCK, m)
+        (row,) = scratch.take(1, arrays[0].dtype, stop - start)
+        yield *(array[:, start:stop] for array in arrays), row[None, :]
 
 
 _VERBS = (batch, linear_activation, loss_gradient, linear_gradients, backpropagate, penalty, clip_gradient, update)

@@ -14,7 +14,7 @@ import numpy as np
 
 from accelnn.binding import Binding
 
-__all__ = ["Tape"]
+__all__ = ["BLOCK", "Tape", "scratch"]
 
 BLOCK = 8192  # elements: a register of float32 is 32 KiB, and a formula's few registers stay in the L2 cache
 
@@ -129,7 +129,7 @@ class _Registers(threading.local):
         return [register[:length] for register in memory[:count]]
 
 
-_registers = _Registers()
+scratch = _Registers()
 
 
 class Tape:
@@ -149,7 +149,9 @@ class Tape:
         results: list[_Node] = []
         for formula in formulas:
             value = _RECORDING(formula)(*inputs)
-            results.extend(value if isinstance(value, tuple) else (value,))
+            for result in value if isinstance(value, tuple) else (value,):
+                # A result that is an input is copied first: another result may go where the input lies.
+                results.append(recorder.record(np.positive, (result,), False) if result in inputs else result)
         self._arrays = arrays
         self._results = len(results)
 
@@ -218,8 +220,8 @@ class Tape:
             if stop - start != n:
                 n = stop - start
                 floats, flags = (
-                    iter(_registers.take(real + len(summed), dtype, n)),
-                    iter(_registers.take(boolean, np.bool_, n)),
+                    iter(scratch.take(real + len(summed), dtype, n)),
+                    iter(scratch.take(boolean, np.bool_, n)),
                 )
                 registers = [next(flags if flag else floats) for flag in self._boolean]
                 sums = dict(zip(summed, floats, strict=True))
