@@ -158,7 +158,7 @@ def _existing(source: str) -> Path:
 
 def _npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if missing := [name for name in names if name not in archive]:
                 raise DataError(f"{path}: holds no array {missing[0]!r}; it has {_listed(archive.files)}")
             arrays = [archive[name] for name in names]
@@ -273,12 +273,12 @@ def _dataset(path: Path, X: np.ndarray, y: np.ndarray, features: list[str], targ
     if task == "regression":
         if y.dtype.kind not in "fiub":
             raise DataError(f"{path}: target {target!r} holds text, which --task regression cannot predict")
-        return Dataset(path.name, X, y.astype(np.float64), task, features, target=target)
+        return Dataset(path.name, X, y.astype(np.float64), task, tuple(features), target=target)
     labels, numbers = np.unique(y.astype(str) if y.dtype.kind in "OUST" else y, return_inverse=True)
     if len(labels) < 2:
         raise DataError(f"{path}: target {target!r} holds one class only ({labels[0]}); there is nothing to learn")
     names = [str(int(v)) if y.dtype.kind == "f" else str(v) for v in labels]
-    return Dataset(path.name, X, numbers, task, features, names, target)
+    return Dataset(path.name, X, numbers, task, tuple(features), tuple(names), target)
 
 
 def _places(source: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:

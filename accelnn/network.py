@@ -296,7 +296,7 @@ class Network:
     def plan(self) -> Plan:
         """Which rung runs for each part, and why."""
         name = (
-            f"{self.backend.name}, chosen by auto: {self._chosen}"
+            f"{self.backend.name}, chosen by auto because {self._chosen}"
             if self._chosen
             else f"{self.backend.name}, as asked for"
         )

@@ -1,6 +1,7 @@
 """A network together with what stands between it and a table: statistics, class names, column names."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ class TableModel:
     ----------
     network : Network
     task : {"classification", "regression"}
-    features, classes : list of str
+    features, classes : sequence of str
         `classes` is empty for regression.
     target : str
     inputs : Standardizer
@@ -36,8 +37,8 @@ class TableModel:
 
     network: Network
     task: str
-    features: list[str]
-    classes: list[str]
+    features: Sequence[str]
+    classes: Sequence[str]
     target: str
     inputs: Standardizer
     outputs: Standardizer | None

@@ -1,0 +1,94 @@
+"""What the tests share: the backends, the settings of Hypothesis, and what "the same numbers" means."""
+
+import copy
+import inspect
+import os
+
+import array_api_compat.numpy
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from accelnn import equations, get_backend
+from accelnn.backends.base import Backend
+
+# In CI the same examples every time; elsewhere new ones. Compilation on first use makes a deadline meaningless.
+settings.register_profile("accelnn", deadline=None, derandomize=os.environ.get("CI", "").lower() == "true")
+settings.load_profile("accelnn")
+
+DTYPES = ("float32", "float64")
+
+# Largest difference between backends, relative to an array's largest element.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+
+class StrictBackend(Backend):
+    """The reference bodies on array-api-strict, on a device from which NumPy cannot read."""
+
+    def to_host(self, array):
+        return np.asarray(array.to_device(array_api_strict.Device("CPU_DEVICE")))
+
+
+FACTORIES = {
+    "reference": lambda: Backend(array_api_compat.numpy),
+    "strict": lambda: Backend(array_api_strict),
+    "strict device1": lambda: StrictBackend(array_api_strict, array_api_strict.Device("device1")),
+    "numpy": lambda: get_backend("numpy"),
+    "numba": lambda: get_backend("numba"),
+}
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request):
+    """Each backend that a person without a GPU can name."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(params=["reference", "numpy", "numba"])
+def any_backend(request):
+    """The same, and the reference bodies on NumPy arrays."""
+    return FACTORIES[request.param]()
+
+
+def difference(actual, expected):
+    """Largest difference, relative to the largest element of what is expected."""
+    actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    assert actual.shape == expected.shape
+    gap = float(np.max(np.abs(actual - expected), initial=0.0))
+    return gap / float(np.max(np.abs(expected))) if gap else 0.0
+
+
+def assert_same(actual, expected, dtype, what):
+    """Two backends' results agree to the tolerance of their dtype."""
+    found = difference(actual, expected)
+    assert found <= TOLERANCE[dtype], f"{what}: {found:.2e} apart, {TOLERANCE[dtype]:.0e} allowed ({dtype})"
+
+
+def make_targets(kind, rows, m, rng):
+    """Targets of shape (rows, m) that a loss accepts: `kind` is ``Loss.targets``."""
+    if kind == "probability":
+        return rng.uniform(0.02, 0.98, size=(rows, m))
+    if kind == "distribution":
+        weights = rng.uniform(0.1, 1.0, size=(rows, m))
+        return weights / weights.sum(axis=0)
+    if kind == "count":
+        # Up to 2, so that exp(z) - y z stays clear of zero and a relative difference means something.
+        return rng.integers(0, 3, size=(rows, m)).astype(np.float64)
+    return rng.uniform(-1.0, 1.0, size=(rows, m))
+
+
+def recording(backend):
+    """A copy of a backend, and a list that receives the batch order of each epoch that it trains."""
+    orders = []
+    place = list(inspect.signature(equations.train).parameters)
+    spy = copy.copy(backend)
+
+    def train(*arguments):
+        named = dict(zip(place, arguments, strict=True))
+        if named["s"] == 0:
+            orders.extend(np.array(backend.to_host(named["order"])))
+        return backend.train(*arguments)
+
+    spy.train = train
+    return spy, orders
