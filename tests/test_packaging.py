@@ -49,6 +49,8 @@ def python(tmp_path):
     """An interpreter with the dependencies of this one, but without this one's accelnn."""
     venv.create(tmp_path / "env", with_pip=True)
     interpreter = tmp_path / "env" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    # Python 3.11 puts an old setuptools there, which would hide the one below.
+    run(interpreter, "-m", "pip", "uninstall", "--yes", "--quiet", "setuptools", cwd=tmp_path)
     site = run(interpreter, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
     # A path in a .pth file comes after the environment's own packages, and .pth files inside it are not read.
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))

@@ -304,18 +304,24 @@ def choose(monkeypatch):
     caches = (backends.why_unavailable, backends._auto)
     for cached in caches:
         cached.cache_clear()
-    real = importlib.util.find_spec
-    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    real, loaded = importlib.util.find_spec, sys.modules.get("cupy")
+    replaced = []
 
     def machine(missing=(), driver=None, folder=None):
         monkeypatch.setattr(
             importlib.util, "find_spec", lambda name, *rest: None if name in missing else real(name, *rest)
         )
         monkeypatch.setattr(backends, "_driver_version", lambda: driver)
+        sys.modules.pop("cupy", None)
+        replaced.append(True)
         if folder:
             monkeypatch.syspath_prepend(folder)
 
     yield machine
+    if replaced:
+        sys.modules.pop("cupy", None)
+        if loaded:
+            sys.modules["cupy"] = loaded
     for cached in caches:
         cached.cache_clear()
 
