@@ -70,7 +70,7 @@ def compiled_and_kept(function: Callable, name: str, stamp: str) -> Callable:
 def kernel(function: Callable, signature: Any, name: str, stamp: str) -> int:
     """Compile a function with a C signature, kept like an entry point, and return its address, valid for ever."""
     options = {"nopython": True, **_OPTIONS}
-    callback = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
+    callback: Any = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
     callback._cache = _open_cache(function, name, stamp)
     callback.compile()
     _kernels.append(callback)
