@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from accelnn.elementary import exp, expm1, log1p, maximum, minimum, tanh, where
-from accelnn.errors import UnknownNameError
+from accelnn.errors import require_known
 
 __all__ = ["ACTIVATIONS", "HIDDEN", "OUTPUTS", "Activation", "activation"]
 
@@ -177,6 +177,5 @@ def activation(argument: str, name: str, allowed: tuple[str, ...]) -> Activation
     UnknownNameError
         Where `name` is not among the allowed ones.
     """
-    if name not in allowed:
-        raise UnknownNameError(argument, name, allowed)
+    require_known(argument, name, allowed)
     return ACTIVATIONS[name]

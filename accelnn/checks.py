@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from accelnn.activations import HIDDEN, activation
 from accelnn.backends.base import Backend
-from accelnn.errors import DataError
+from accelnn.errors import DataError, UnknownNameError
 from accelnn.losses import Loss
 
 __all__ = ["integer", "layer_sizes", "matrix", "number", "targets"]
@@ -175,7 +176,11 @@ def _in_range(argument: str, Y: np.ndarray, loss: Loss) -> None:
 def names(argument: str, value: str | Sequence[str], count: int) -> list[str]:
     """One name for all hidden layers, or a list with one for each."""
     if isinstance(value, str):
+        # A name is looked up even where there is no layer to use it.
+        activation(argument, value, HIDDEN)
         return [value] * count
+    if not isinstance(value, Sequence):
+        raise UnknownNameError(argument, value, HIDDEN)
     listed = list(value)
     if len(listed) != count:
         raise DataError(

@@ -1,6 +1,7 @@
 """The command line: ``accelnn train`` and ``accelnn predict``."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import typer
 from rich.console import Console
 
 import accelnn
+from accelnn import checks
 from accelnn.callbacks import Callback, Progress
 from accelnn.errors import AccelnnError, DataError
 
@@ -31,7 +33,18 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point. Exit codes: 0; 2 for bad input, with one line on standard error; 1 for the rest; 130 on Ctrl-C."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as problem:
+        # typer's own errors know how to say what is wrong with an option; it would print three lines.
+        if not hasattr(problem, "format_message"):
+            raise
+        message = problem.format_message()
+        typer.echo(message if "\n" in message else f"accelnn: {message}", err=True)
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @contextlib.contextmanager
@@ -162,10 +175,10 @@ def train(
             recipe = replace(recipe, batch_size=batch_size or None)
         if not 0.0 <= recipe.test_fraction < 1.0:
             raise DataError(f"--test-fraction: {recipe.test_fraction} is out of range; give a share from 0 to below 1")
-        if out is not None and not out.parent.is_dir():
-            raise DataError(f"--out: there is no folder {out.parent}")
+        checks.integer("--seed", seed, 0)
+        _writable(out, data)
 
-        training, held_out = split(dataset.y, dataset.task, recipe.test_fraction, seed)
+        training, held_out = split(dataset, recipe.test_fraction, seed)
         model = TableModel.untrained(
             dataset, training, recipe.hidden, recipe.activation, loss=loss, seed=seed, dtype=dtype, backend=chosen
         )
@@ -221,6 +234,7 @@ def predict(
         from accelnn.tablemodel import TableModel
 
         trained = TableModel.load(model, backend)
+        _writable(out, data, str(model))
         X = load_features(data, trained.features)
         if out is None:
             trained.write_predictions(X, sys.stdout)
@@ -231,6 +245,19 @@ def predict(
         except OSError as problem:
             raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
         typer.echo(f"{len(X):,} predictions written to {out}", err=True)
+
+
+def _writable(out: Path | None, *inputs: str) -> None:
+    """Refuse, before any work is done, an output that could not be written or would replace an input."""
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise DataError(f"--out: there is no folder {out.parent}")
+    if out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise DataError(f"--out: {out} cannot be written")
+    for name in inputs:
+        if out.exists() and Path(name).exists() and out.samefile(name):
+            raise DataError(f"--out: {out} is also read; give another name")
 
 
 def _why(backend: str) -> str:

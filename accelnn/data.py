@@ -13,6 +13,7 @@ from accelnn.errors import DataError
 
 __all__ = ["Standardizer", "load_features", "load_table", "split"]
 
+TEXT = (".csv", ".tsv", ".txt")
 TASKS = ("classification", "regression")
 MOST_CLASSES = 20  # an integer target with more distinct values than this, and than 5 % of the rows, is a number
 
@@ -31,9 +32,19 @@ class Standardizer:
     scale: np.ndarray
 
     @classmethod
-    def of(cls, columns: np.ndarray) -> "Standardizer":
-        """The statistics of an array of shape (m, n)."""
-        deviation = columns.std(axis=0)
+    def of(cls, columns: np.ndarray, names: Sequence[str]) -> "Standardizer":
+        """The statistics of an array of shape (m, n) whose columns have these names.
+
+        Raises
+        ------
+        DataError
+            For a column so large that its variance overflows.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = columns.std(axis=0)
+        if not np.isfinite(deviation).all():
+            name = names[int(np.argmin(np.isfinite(deviation)))]
+            raise DataError(f"column {name!r}: its values are too large to standardise; scale it")
         # Rounding leaves a constant column with a deviation of a few units in the last place of its mean.
         constant = deviation <= 1e-12 * np.abs(columns).max(axis=0)
         return cls(columns.mean(axis=0), np.where(constant, 1.0, deviation))
@@ -72,12 +83,14 @@ def load_table(source: str, target: str | None = None, task: str | None = None) 
     if task is not None and task not in TASKS:
         raise DataError(f"task: {task!r} is not known; choose from {', '.join(TASKS)}")
     if source in DATASETS:
-        if target is not None:
-            raise DataError(f"--target: {source} is a built-in data set, which brings its target with it")
+        if target is not None or task is not None:
+            option = "--target" if target is not None else "--task"
+            raise DataError(f"{option}: {source} is a built-in data set, which brings its target and task with it")
         return load_dataset(source)
     path = _existing(source)
     if path.suffix.lower() == ".npz":
         X, y = _npz(path, ("X", "y"))
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if y.ndim != 1 or len(y) != len(X):
             raise DataError(f"{path}: y has shape {y.shape}, expected ({len(X)},) beside X of shape {X.shape}")
         return _dataset(path, X, y, [f"x{k}" for k in range(X.shape[1])], "y", task)
@@ -87,8 +100,8 @@ def load_table(source: str, target: str | None = None, task: str | None = None) 
     if target not in frame.columns:
         raise DataError(f"{path}: has no column {target!r} (--target); it has {_listed(frame.columns)}")
     if frame[target].null_count():
-        line = int(np.argmax(frame[target].is_null().to_numpy())) + 2
-        raise DataError(f"{path}: column {target!r}, line {line}: the target is missing; remove such rows")
+        place = _place(path, int(np.argmax(frame[target].is_null().to_numpy())))
+        raise DataError(f"{path}: column {target!r}, {place}: the target is missing; remove blank, short and such rows")
     features = [name for name in frame.columns if name != target]
     if not features:
         raise DataError(f"{path}: has no column beside the target {target!r}")
@@ -122,7 +135,7 @@ def load_features(source: str, features: Sequence[str]) -> np.ndarray:
     return _numeric(path, frame, features)
 
 
-def split(y: np.ndarray, task: str, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(dataset: Dataset, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of a training and a held-out part, the classes (or the deciles of a number) alike in both.
 
     Raises
@@ -130,14 +143,21 @@ def split(y: np.ndarray, task: str, fraction: float, seed: int) -> tuple[np.ndar
     DataError
         For a fraction that leaves either part empty, or a class that has too few examples.
     """
+    y = dataset.y
     rows = np.arange(len(y))
     if fraction == 0.0:
         return rows, rows[:0]
+    if dataset.classes and np.bincount(y).min() < 2:
+        name = dataset.classes[int(np.bincount(y).argmin())]
+        raise DataError(
+            f"{dataset.name}: class {name!r} of target {dataset.target!r} has a single row, which cannot be both "
+            "trained on and held out; remove it, or use --test-fraction 0"
+        )
     from sklearn.model_selection import train_test_split
 
     # Deciles, where there are enough rows for at least ten in each part.
     enough = len(y) * min(fraction, 1.0 - fraction) >= 20
-    groups = y if task == "classification" else np.argsort(np.argsort(y)) * 10 // len(y) if enough else None
+    groups = y if dataset.classes else np.argsort(np.argsort(y)) * 10 // len(y) if enough else None
     try:
         parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=groups)
     except ValueError as problem:
@@ -158,21 +178,24 @@ def _existing(source: str) -> Path:
 
 def _npz(path: Path, names: Sequence[str]) -> list[np.ndarray]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(f"{path}: holds one unnamed array; save X and y with numpy.savez")
             if missing := [name for name in names if name not in archive]:
                 raise DataError(f"{path}: holds no array {missing[0]!r}; it has {_listed(archive.files)}")
             arrays = [archive[name] for name in names]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as problem:
         if isinstance(problem, DataError):
             raise
-        raise DataError(f"{path}: cannot be read as NPZ of plain arrays ({problem})") from None
+        raise DataError(f"{path}: cannot be read as NPZ of plain arrays of numbers or text ({problem})") from None
     X = arrays[0]
     if X.ndim != 2 or X.size == 0:
         raise DataError(f"{path}: X has shape {X.shape}, expected (rows, columns) with at least one of each")
     if X.dtype.kind not in "fiub":
         raise DataError(f"{path}: X holds {X.dtype} values; give numbers")
     arrays[0] = np.ascontiguousarray(X, dtype=np.float64)
-    _refuse_missing(path, arrays[0], [f"x{k}" for k in range(X.shape[1])], 0)
+    _refuse_missing(path, arrays[0], [f"x{k}" for k in range(X.shape[1])])
     return arrays
 
 
@@ -186,7 +209,7 @@ def _frame(path: Path) -> Any:
     try:
         if kind in (".parquet", ".pq"):
             frame = polars.read_parquet(path)
-        elif kind in (".csv", ".tsv", ".txt"):
+        elif kind in TEXT:
             _refuse_duplicates(path, separator)
             # The whole file decides each column's type, so that a late text value is no parse error.
             frame = polars.read_csv(path, separator=separator, infer_schema_length=None)
@@ -194,12 +217,15 @@ def _frame(path: Path) -> Any:
             raise DataError(f"{path}: {kind or 'no'} ending; give .csv, .tsv, .parquet or .npz")
     except (polars.exceptions.PolarsError, OSError, UnicodeDecodeError) as problem:
         reason = (str(problem).strip().splitlines() or ["no message"])[0]
-        line = _ragged_line(path, separator) if kind in (".csv", ".tsv", ".txt") else None
+        line = _ragged_line(path, separator) if kind in TEXT else None
         if line is not None:
             raise DataError(f"{path}: line {line} has another number of fields than the header") from None
         raise DataError(f"{path}: cannot be read as a table ({reason})") from None
     if frame.height == 0:
         raise DataError(f"{path}: has a header but no rows")
+    if "" in frame.columns:
+        place = frame.columns.index("") + 1
+        raise DataError(f"{path}: column {place} has no name; name it, or drop it (in pandas, to_csv(index=False))")
     return frame
 
 
@@ -233,11 +259,11 @@ def _numeric(path: Path, frame: Any, features: Sequence[str]) -> np.ndarray:
         if not (column.dtype.is_numeric() or str(column.dtype) == "Boolean"):
             row = next((row for row, value in enumerate(column) if not _is_number(value)), 0)
             raise DataError(
-                f"{path}: column {name!r}, line {row + 2}: {str(column[row])[:40]!r} is no number; encode the column, "
-                "or drop it"
+                f"{path}: column {name!r}, {_place(path, row)}: {str(column[row])[:40]!r} is no number; encode the "
+                "column, or drop it"
             )
         X[:, k] = column.cast(float).fill_null(float("nan")).to_numpy()
-    _refuse_missing(path, X, features, 2)
+    _refuse_missing(path, X, features)
     return X
 
 
@@ -249,13 +275,19 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _refuse_missing(path: Path, X: np.ndarray, features: Sequence[str], first_line: int) -> None:
+def _place(path: Path, row: int) -> str:
+    """A row's number as a person finds it: the line of a text file, counted from 1, or the row, counted from 0."""
+    return f"line {row + 2}" if path.suffix.lower() in TEXT else f"row {row}"
+
+
+def _refuse_missing(path: Path, X: np.ndarray, features: Sequence[str]) -> None:
     bad = ~np.isfinite(X)
     if bad.any():
         row, k = np.argwhere(bad)[0]
         what = "missing or NaN" if np.isnan(X[row, k]) else "infinite"
-        place = f"line {row + first_line}" if first_line else f"row {row}"
-        raise DataError(f"{path}: column {features[k]!r}, {place}: the value is {what}; remove or impute it")
+        raise DataError(
+            f"{path}: column {features[k]!r}, {_place(path, row)}: the value is {what}; remove or impute it"
+        )
 
 
 def _dataset(path: Path, X: np.ndarray, y: np.ndarray, features: list[str], target: str, task: str | None) -> Dataset:
@@ -273,6 +305,8 @@ def _dataset(path: Path, X: np.ndarray, y: np.ndarray, features: list[str], targ
     if task == "regression":
         if y.dtype.kind not in "fiub":
             raise DataError(f"{path}: target {target!r} holds text, which --task regression cannot predict")
+        if np.ptp(y) == 0:
+            raise DataError(f"{path}: target {target!r} is {y[0]} in every row; there is nothing to learn")
         return Dataset(path.name, X, y.astype(np.float64), task, tuple(features), target=target)
     labels, numbers = np.unique(y.astype(str) if y.dtype.kind in "OUST" else y, return_inverse=True)
     if len(labels) < 2:

@@ -1,5 +1,7 @@
 """Every error that accelnn raises on purpose, under one root."""
 
+from collections.abc import Iterable
+
 __all__ = [
     "AccelnnError",
     "BackendUnavailableError",
@@ -7,6 +9,7 @@ __all__ = [
     "DivergenceError",
     "ModelFileError",
     "UnknownNameError",
+    "require_known",
 ]
 
 
@@ -21,8 +24,18 @@ class DataError(AccelnnError, ValueError):
 class UnknownNameError(DataError):
     """A name that no table holds; the message lists the known ones."""
 
-    def __init__(self, argument: str, name: object, known):
-        super().__init__(f"{argument}: {name!r} is not known; choose from {', '.join(sorted(map(str, known)))}")
+    def __init__(self, argument: str, name: object, known: Iterable[str]):
+        super().__init__(argument, name, tuple(known))
+
+    def __str__(self) -> str:
+        argument, name, known = self.args
+        return f"{argument}: {name!r} is not known; choose from {', '.join(sorted(known))}"
+
+
+def require_known(argument: str, name: object, known: Iterable[str]) -> None:
+    """Raise UnknownNameError unless `name` is one of the known words."""
+    if not isinstance(name, str) or name not in known:
+        raise UnknownNameError(argument, name, known)
 
 
 class ModelFileError(AccelnnError, ValueError):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accelnn.errors import UnknownNameError
+from accelnn.errors import require_known
 from accelnn.parameters import Layout
 
 __all__ = ["INITIALIZERS", "initial_parameters"]
@@ -37,8 +37,7 @@ def initial_parameters(layout: Layout, activations: Sequence[str], init: str, se
     UserWarning
         For ``"zeros"``: every unit of a layer receives the same update for ever, so the layer stays one unit wide.
     """
-    if init not in INITIALIZERS:
-        raise UnknownNameError("init", init, INITIALIZERS)
+    require_known("init", init, INITIALIZERS)
     theta = np.zeros(layout.n_parameters)
     if init == "zeros":
         if len(layout.sizes) > 2:

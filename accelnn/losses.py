@@ -13,7 +13,7 @@ from array_api_compat import array_namespace
 from accelnn.activations import rate, sigmoid, sigmoid_backward, softmax
 from accelnn.binding import Binding, free
 from accelnn.elementary import exp, log1p, maximum, minimum, sign, where
-from accelnn.errors import DataError, UnknownNameError
+from accelnn.errors import DataError, require_known
 
 __all__ = ["LOSSES", "LOSS_NAMES", "Loss", "loss"]
 
@@ -166,9 +166,8 @@ def loss(name: str | None, output: str) -> Loss:
     DataError
         Where the loss exists but does not go with this output.
     """
-    name = name or _MATCHED[output]
-    if name not in LOSS_NAMES:
-        raise UnknownNameError("loss", name, LOSS_NAMES)
+    name = _MATCHED[output] if name is None else name
+    require_known("loss", name, LOSS_NAMES)
     if (name, output) not in LOSSES:
         fitting = [out for known, out in LOSSES if known == name]
         raise DataError(

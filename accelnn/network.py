@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 
 from accelnn import checks
 from accelnn.activations import HIDDEN, OUTPUTS, activation
 from accelnn.backends import get_backend, why_auto
-from accelnn.errors import DataError, UnknownNameError
+from accelnn.errors import DataError, require_known
 from accelnn.initializers import initial_parameters
 from accelnn.losses import loss as find_loss
 from accelnn.parameters import Layout
@@ -60,7 +59,7 @@ class Network:
         Starting weights: auto, he, glorot or zeros (see :func:`accelnn.initializers.initial_parameters`).
     seed : int
         Fixes the starting weights and the order of the batches, alike on every backend.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64"} or NumPy dtype
         Precision of parameters and of all computation.
     backend : {"auto", "numpy", "numba", "cupy"} or Backend
 
@@ -96,7 +95,7 @@ class Network:
         loss: str | None = None,
         init: str = "auto",
         seed: int = 0,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         backend: "str | Backend" = "auto",
     ):
         self.sizes = checks.layer_sizes(sizes)
@@ -109,12 +108,8 @@ class Network:
         if output == "softmax" and self.sizes[-1] == 1:
             raise DataError("output: softmax over one unit is always 1; use output='sigmoid' for two classes")
         self.seed = checks.integer("seed", seed, 0)
-        try:
-            self.dtype = np.dtype(dtype).name
-        except TypeError:
-            self.dtype = str(dtype)
-        if self.dtype not in DTYPES:
-            raise UnknownNameError("dtype", self.dtype, DTYPES)
+        self.dtype = dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+        require_known("dtype", self.dtype, DTYPES)
         self.init = init
         self._chosen = why_auto() if backend == "auto" else None
         self.backend = get_backend(backend)

@@ -7,12 +7,13 @@ the step and the learning rate alone, so a backend receives them as a table and 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from types import MappingProxyType
 
 import numpy as np
 
 from accelnn.elementary import sqrt
-from accelnn.errors import DataError, UnknownNameError
+from accelnn.errors import DataError, require_known
 
 __all__ = ["RULES", "Optimizer", "Rule"]
 
@@ -143,17 +144,14 @@ class Optimizer:
     """
 
     def __init__(self, name: str, **hyperparameters: float):
-        if name not in RULES:
-            raise UnknownNameError("optimizer", name, RULES)
+        require_known("optimizer", name, RULES)
         self.rule = RULES[name]
         for key, number in hyperparameters.items():
-            if key not in self.rule.hyperparameters:
-                raise UnknownNameError(f"optimizer {name}", key, self.rule.hyperparameters or ["no hyperparameter"])
-            if not (0.0 <= number < 1.0 if key in _BELOW_ONE else 0.0 <= number < float("inf")):
-                raise DataError(
-                    f"optimizer {name}: {key}={number!r} is out of range; give a number from 0 on"
-                    + (" and below 1" if key in _BELOW_ONE else "")
-                )
+            require_known(f"optimizer {name}", key, self.rule.hyperparameters or ("no hyperparameter",))
+            limit = 1.0 if key in _BELOW_ONE else float("inf")
+            if not isinstance(number, Real) or not 0.0 <= float(number) < limit:
+                below = " and below 1" if limit == 1.0 else ""
+                raise DataError(f"optimizer {name}: {key}={number!r} is out of range; give a number from 0 on{below}")
         self.hyperparameters = MappingProxyType({**self.rule.hyperparameters, **hyperparameters})
 
     def __repr__(self) -> str:

@@ -49,7 +49,7 @@ class TableModel:
     ) -> "TableModel":
         """A new network for a data set, with the statistics of its training rows.
 
-        Two classes get one sigmoid output, more get softmax, regression the identity.
+        Two classes get one sigmoid output, more get softmax, regression the identity (exp for a Poisson loss).
 
         Parameters
         ----------
@@ -63,10 +63,16 @@ class TableModel:
         """
         two = len(dataset.classes) == 2
         outputs = len(dataset.classes) if len(dataset.classes) > 2 else 1
-        kind = "identity" if dataset.task == "regression" else "sigmoid" if two else "softmax"
+        counts = network.get("loss") == "poisson" and dataset.task == "regression"
+        kind = "exp" if counts else "identity" if dataset.task == "regression" else "sigmoid" if two else "softmax"
         net = Network([dataset.X.shape[1], *hidden, outputs], activation, kind, **network)
-        scaler = Standardizer.of(dataset.y[rows, None]) if dataset.task == "regression" else None
-        inputs = Standardizer.of(dataset.X[rows])
+        inputs = Standardizer.of(dataset.X[rows], dataset.features)
+        if dataset.task == "classification":
+            scaler = None
+        elif counts:
+            scaler = Standardizer(np.zeros(1), np.ones(1))  # counts are predicted as they are
+        else:
+            scaler = Standardizer.of(dataset.y[rows, None], [dataset.target])
         return cls(net, dataset.task, dataset.features, dataset.classes, dataset.target, inputs, scaler)
 
     def encoded(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from accelnn import checks
 from accelnn.callbacks import Callback, Progress
-from accelnn.errors import DataError, DivergenceError
+from accelnn.errors import AccelnnError, DataError, DivergenceError
 from accelnn.optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def train(
     before = network.backend.xp.asarray(network.theta, copy=True)
     try:
         return run.run()
-    except DivergenceError:
+    except AccelnnError:
         network.theta[...] = before
         network.epochs_trained = run.first_epoch
         raise
@@ -174,8 +174,9 @@ class _Run:
         while epoch < self.epochs and not self.stopped:
             epoch += self.run_group(epoch, self.group_size(epoch))
         self.history.seconds = time.perf_counter() - self.start
-        if not np.isfinite(float(self.network.backend.xp.sum(self.network.theta))):
-            self.diverged(epoch, float(self.history.learning_rate[-1]))
+        xp = self.network.backend.xp
+        if not bool(xp.all(xp.isfinite(self.network.theta))):
+            self.diverged(self.network.epochs_trained - self.first_epoch, self.learning_rate)
         return self.history
 
     def group_size(self, epoch: int) -> int:
@@ -194,12 +195,7 @@ class _Run:
         """Train for `count` epochs from number `epoch` of this run on; returns the number of epochs finished."""
         network, backend, batches = self.network, self.network.backend, self.batches
         steps = np.arange(epoch * batches, (epoch + count) * batches)
-        alpha = np.asarray(self.schedule(steps), dtype=np.float64)
-        if alpha.shape != steps.shape or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
-            raise DataError(
-                f"learning_rate: the schedule must give a finite number of 0 or more for each of the {len(steps)} "
-                "steps that it is asked for"
-            )
+        alpha = self.learning_rates(steps)
         coefficients = backend.coefficients(self.optimizer.coefficients(steps + 1, alpha), network.dtype)
         if self.shuffle:
             order = np.stack([batch_order(network.seed, self.first_epoch + epoch + e, self.m) for e in range(count)])
@@ -215,7 +211,7 @@ class _Run:
             backend.train(*self.arguments, order, self.batch_size, coefficients, losses, done, last)
             values = backend.to_host(losses)[:last]
             self.pace(last - done, time.perf_counter() - began)
-            done = last
+            done, self.learning_rate = last, float(alpha[last - 1])
             if not np.all(np.isfinite(values)):
                 s = int(np.argmin(np.isfinite(values)))
                 self.diverged(epoch + s // batches + 1, float(alpha[s]))
@@ -230,8 +226,22 @@ class _Run:
         network.epochs_trained += finished
         if self.validation is not None and finished:
             self.history.validation_loss.append(evaluate(network, *self.validation))
-        self.report(epoch + finished, epoch * batches + done, values, ended=finished > 0)
+        if done == finished * batches:
+            self.report(epoch + finished, epoch * batches + done, values, ended=True)
         return count
+
+    def learning_rates(self, steps: np.ndarray) -> np.ndarray:
+        """The schedule's answer for these steps, checked."""
+        try:
+            alpha = np.asarray(self.schedule(steps), dtype=np.float64)
+        except (TypeError, ValueError):
+            alpha = np.empty(0)
+        if alpha.shape != steps.shape or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
+            raise DataError(
+                f"learning_rate: the schedule must give a finite number of 0 or more for each of the {len(steps)} "
+                f"steps that it is asked for, {steps[0]} to {steps[-1]}"
+            )
+        return alpha
 
     def pace(self, steps: int, seconds: float) -> None:
         """Aim the next call at CALL_SECONDS; grow slowly, since the first call also compiles."""
@@ -251,8 +261,8 @@ class _Run:
             seconds=time.perf_counter() - self.start,
         )
         for callback in self.callbacks:
-            if callback.on_progress(progress) or (ended and callback.on_epoch_end(progress)):
-                self.stopped = True
+            answers = [callback.on_progress(progress), ended and callback.on_epoch_end(progress)]
+            self.stopped = self.stopped or any(answers)
 
     def diverged(self, epoch: int, learning_rate: float) -> None:
         raise DivergenceError(

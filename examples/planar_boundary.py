@@ -13,11 +13,11 @@ from accelnn.data import Standardizer
 from accelnn.datasets import planar
 
 data = planar()
-scaler = Standardizer.of(data.X)
+scaler = Standardizer.of(data.X, data.features)
 X = scaler.apply(data.X).T  # the equations' orientation: examples are columns
 
 net = Network([2, 4, 1], activations="tanh", output="sigmoid", seed=0)
-history = net.fit(X, data.y, optimizer="sgd", learning_rate=1.2, epochs=1000)
+history = net.fit(X, data.y, optimizer="sgd", learning_rate=1.2, epochs=10_000)
 accuracy = np.mean((net.predict(X)[0] > 0.5) == data.y)
 print(f"{net!r}\nloss {history.loss[0]:.3f} -> {history.loss[-1]:.3f}, training accuracy {100 * accuracy:.1f} %")
 

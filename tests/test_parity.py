@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 from conftest import DTYPES, FACTORIES, assert_same, make_targets, recording
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from accelnn import Network, get_backend, verbs
@@ -29,6 +29,7 @@ class Case:
     dtype: str
     optimizer: str = "sgd"
     learning_rate: float = 1e-3
+    epsilon: float | None = None  # of an adaptive rule; None is its default
     l2: float = 0.0
     clip_norm: float | None = None
     batches: int = 5  # an epoch's; divides STEPS
@@ -63,6 +64,10 @@ def cases(draw, loss, output, dtype):
         optimizer=optimizer,
         # Small enough for every curvature drawn here: an unstable descent would magnify the last bit.
         learning_rate=draw(st.sampled_from([1e-4, 1e-3] if optimizer in ADAPTIVE else [1e-4, 1e-3, 5e-3])),
+        # An adaptive rule divides by |d| + epsilon. With the default of 1e-8, a component of the gradient that is
+        # float32's rounding noise (1e-8 to 1e-7; one of 10,000 is) moves its weight by a whole learning rate, up or
+        # down by chance. `test_every_optimiser` has the defaults.
+        epsilon=1e-4 if dtype == "float32" and optimizer in ADAPTIVE else None,
         l2=draw(st.sampled_from([0.0, 0.01, 0.5])),
         clip_norm=draw(st.sampled_from([None, 0.1, 2.0])),
         batches=draw(st.sampled_from([1, 2, 5, 10])),
@@ -98,7 +103,7 @@ def run(backend, case):
     history = net.fit(
         X,
         Y,
-        optimizer=case.optimizer,
+        optimizer=Optimizer(case.optimizer, **({} if case.epsilon is None else {"epsilon": case.epsilon})),
         learning_rate=lambda step: steps.extend(step) or np.full(len(step), case.learning_rate),
         epochs=STEPS // case.batches,
         batch_size=None if case.batches == 1 else case.batch_size,
@@ -122,12 +127,14 @@ def run(backend, case):
     return exact, close
 
 
-def compare(case):
-    """Run a case everywhere."""
+def compare(case, condition=bool):
+    """Run a case everywhere; `condition` receives whether its gradient has digits to compare."""
     exact, close = run(backends()["reference"], case)
     for array in close.values():
         assert np.all(np.isfinite(array))
     assert not np.array_equal(exact["initial weights"], close["theta after 10 steps"])
+    # Where outputs meet their targets the gradient is all cancellation, and no digit of it can be compared.
+    condition(np.max(np.abs(close["dtheta"])) > 1e-2)
     for name, backend in backends().items():
         if name == "reference":
             continue
@@ -145,7 +152,7 @@ def test_drawn_networks(loss, output, dtype):
     @settings(max_examples=8)
     @given(cases(loss, output, dtype))
     def holds(case):
-        compare(case)
+        compare(case, assume)
 
     holds()
 

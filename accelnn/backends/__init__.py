@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-from accelnn.errors import BackendUnavailableError, UnknownNameError
+from accelnn.errors import BackendUnavailableError, UnknownNameError, require_known
 
 if TYPE_CHECKING:
     from accelnn.backends.base import Backend
@@ -40,11 +40,14 @@ def get_backend(name: "str | Backend" = "auto") -> "Backend":
         For a backend that cannot run here; the message says what is missing and the command that installs it.
     """
     if not isinstance(name, str):
-        return name
+        from accelnn.backends.base import Backend
+
+        if isinstance(name, Backend):
+            return name
+        raise UnknownNameError("backend", name, ("auto", *BACKENDS))
     if name == "auto":
         return get_backend(_auto()[0])
-    if name not in BACKENDS:
-        raise UnknownNameError("backend", name, ("auto", *BACKENDS))
+    require_known("backend", name, ("auto", *BACKENDS))
     reason = why_unavailable(name)
     if reason:
         raise BackendUnavailableError(f"backend={name!r} cannot run here: {reason}")
