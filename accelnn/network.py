@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-
 from accelnn import checks
 from accelnn.activations import HIDDEN, OUTPUTS, activation
 from accelnn.backends import get_backend, why_auto

@@ -176,7 +176,7 @@ class _Run:
         self.history.seconds = time.perf_counter() - self.start
         xp = self.network.backend.xp
         if not bool(xp.all(xp.isfinite(self.network.theta))):
-            self.diverged(self.network.epochs_trained - self.first_epoch, self.learning_rate)
+            self.diverged(self.latest_epoch, self.latest_rate)
         return self.history
 
     def group_size(self, epoch: int) -> int:
@@ -211,7 +211,7 @@ class _Run:
             backend.train(*self.arguments, order, self.batch_size, coefficients, losses, done, last)
             values = backend.to_host(losses)[:last]
             self.pace(last - done, time.perf_counter() - began)
-            done, self.learning_rate = last, float(alpha[last - 1])
+            done, self.latest_epoch, self.latest_rate = last, epoch + (last - 1) // batches + 1, float(alpha[last - 1])
             if not np.all(np.isfinite(values)):
                 s = int(np.argmin(np.isfinite(values)))
                 self.diverged(epoch + s // batches + 1, float(alpha[s]))
