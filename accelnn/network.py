@@ -294,7 +294,7 @@ class Network:
             if self._chosen
             else f"{self.backend.name}, as asked for"
         )
-        return Plan(name, self.backend.describe(), self.dtype, dict(self.backend.rungs))
+        return Plan(name, self.backend.describe(), self.dtype, self.backend.rungs())
 
     def save(self, path: "str | PathLike[str]") -> None:
         """Write the network to a safetensors file; see :mod:`accelnn.storage`."""

@@ -75,9 +75,9 @@ def _auto() -> tuple[str, str]:
         choice = "cupy", "a GPU is usable"
     elif no_numba is None:
         # What is missing, without the remedy that an explicit backend="cupy" is told.
-        choice = "numba", no_gpu.partition(";")[0]
+        choice = "numba", no_gpu.rpartition("; ")[0]
     else:
-        choice = "numpy", f"{no_gpu.partition(';')[0]}, and {no_numba.partition(';')[0]}"
+        choice = "numpy", f"{no_gpu.rpartition('; ')[0]}, and {no_numba.rpartition('; ')[0]}"
     _log.info("backend='auto' takes %s: %s", *choice)
     return choice
 

@@ -10,7 +10,7 @@ Three rungs, of which a backend may override any:
 
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -34,15 +34,12 @@ class Backend:
         The array library.
     verbs : dict of str to callable
         Every name in ``accelnn.verbs.__all__``.
-    rungs : dict of str to str
-        For each part of training, which rung runs and why; shown by ``Network.plan()``.
+    page : str
+        How the page runs.
     """
 
     name = "reference"
-    rungs: ClassVar[dict[str, str]] = {
-        "training step": "rung 1: the page interpreted, with the reference body of every verb",
-        "prediction": "rung 1: the page interpreted, with the reference body of every verb",
-    }
+    page = "interpreted, one verb after another"
 
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):
         self.xp, self.device = xp, device
@@ -56,6 +53,16 @@ class Backend:
     def bind(self, function: Callable) -> Callable:
         """A function of the page with this backend's verbs."""
         return Binding(self.verbs)(function)
+
+    def rungs(self) -> dict[str, str]:
+        """Which rung runs for each part; shown by ``Network.plan()``."""
+        own = [name for name, body in self.verbs.items() if body is not getattr(verbs, name)]
+        reference = [name for name in self.verbs if name not in own]
+        return {
+            "page (rung 3)": self.page,
+            "own verbs (rung 2)": ", ".join(own) or "none",
+            "reference verbs": ", ".join(reference) or "none",
+        }
 
     def __repr__(self) -> str:
         return f"<accelnn backend {self.name!r} on {self.describe()}>"

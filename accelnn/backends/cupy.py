@@ -5,7 +5,7 @@ fit, the losses of its steps too.
 """
 
 import importlib
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,6 @@ class CupyBackend(Backend):
     """The page interpreted, with the reference body of every verb on device arrays."""
 
     name = "cupy"
-    rungs: ClassVar[dict[str, str]] = {
-        "training step": "rung 1: the page interpreted, with the reference body of every verb on CuPy arrays",
-        "prediction": "rung 1: the page interpreted, with the reference body of every verb on CuPy arrays",
-    }
 
     def __init__(self) -> None:
         super().__init__(importlib.import_module("array_api_compat.cupy"))

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numba.np.numpy_support import from_dtype
@@ -239,16 +239,13 @@ def _entry(function: Callable, dtype: str) -> Callable:
 
 
 class NumbaBackend(Backend):
-    """The page compiled to machine code; its verbs, one by one, for whoever calls them from Python."""
+    """The page compiled to machine code. Its verbs run inside compiled code only."""
 
     name = "numba"
-    rungs: ClassVar[dict[str, str]] = {
-        "training step": "rung 3: the page compiled by Numba, many steps in one call",
-        "prediction": "rung 3: the page compiled by Numba, one call",
-    }
+    page = "compiled by Numba, many steps in one call"
 
     def __init__(self) -> None:
-        super().__init__(np, overrides=_VERBS)
+        super().__init__(np, overrides=_VERBS | _VIEWS)
 
     def bind(self, function: Callable) -> Callable:
         """A function of the page, compiled; X and Y enter in memory order."""

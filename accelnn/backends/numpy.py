@@ -7,7 +7,6 @@ may receive a result of ``numpy.matmul``.
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import ClassVar
 
 import numpy as np
 
@@ -165,10 +164,6 @@ class NumpyBackend(Backend):
     """The page interpreted, each verb on NumPy's own loops and BLAS."""
 
     name = "numpy"
-    rungs: ClassVar[dict[str, str]] = {
-        "training step": "rung 2: the page interpreted, each verb in place on NumPy",
-        "prediction": "rung 2: the page interpreted, each verb in place on NumPy",
-    }
 
     def __init__(self) -> None:
         super().__init__(np, overrides={verb.__name__: verb for verb in _VERBS})
