@@ -95,6 +95,8 @@ def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str
 
 
 def _array(argument: str, array: Any, backend: Backend) -> Any:
+    if isinstance(array, np.ma.MaskedArray):
+        raise DataError(f"{argument}: is a masked array; fill it, or leave out the examples with masked values")
     if isinstance(array, np.ndarray) or backend.owns(array):
         return array
     if hasattr(array, "__cuda_array_interface__"):

@@ -311,7 +311,7 @@ def _dataset(path: Path, X: np.ndarray, y: np.ndarray, features: list[str], targ
     labels, numbers = np.unique(y.astype(str) if y.dtype.kind in "OUST" else y, return_inverse=True)
     if len(labels) < 2:
         raise DataError(f"{path}: target {target!r} holds one class only ({labels[0]}); there is nothing to learn")
-    names = [str(int(v)) if y.dtype.kind == "f" else str(v) for v in labels]
+    names = [f"{v:g}" if y.dtype.kind == "f" else str(v) for v in labels]
     return Dataset(path.name, X, numbers, task, tuple(features), tuple(names), target)
 
 

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from accelnn import checks
 from accelnn.activations import HIDDEN, OUTPUTS, activation
-from accelnn.backends import get_backend, why_auto
+from accelnn.backends import BACKENDS, get_backend, why_auto
 from accelnn.errors import DataError, require_known
 from accelnn.initializers import initial_parameters
 from accelnn.losses import loss as find_loss
@@ -114,8 +116,8 @@ class Network:
         self.backend = get_backend(backend)
         self.layout = Layout(self.sizes, [*(entry.keeps_z for entry in entries), False])
         theta = initial_parameters(self.layout, [*hidden, output], init, self.seed)
-        self.theta = self.backend.from_host(theta.astype(self.dtype))
-        self.W, self.b = self.layout.parameters(self.theta)
+        self._theta = self.backend.from_host(theta.astype(self.dtype))
+        self.W, self.b = self.layout.parameters(self._theta)
         self.epochs_trained = 0
 
     def __repr__(self) -> str:
@@ -124,6 +126,28 @@ class Network:
             f"Network({list(self.sizes)}, activations={names!r}, output={self.output!r}, loss={self.loss!r}, "
             f"dtype={self.dtype!r}, backend={self.backend.name!r})"
         )
+
+    @property
+    def theta(self) -> Any:
+        """All parameters; assigning writes into the vector, so that W and b stay views of it."""
+        return self._theta
+
+    @theta.setter
+    def theta(self, values: Any) -> None:
+        values = self.backend.from_host(np.asarray(values)) if not self.backend.owns(values) else values
+        if values.shape != self._theta.shape:
+            raise DataError(f"theta: has shape {tuple(values.shape)}, expected {tuple(self._theta.shape)}")
+        self._theta[...] = values
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A backend goes by its name, and the views are made anew, so that a copy's W and b belong to its own theta.
+        state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b")}
+        return state | ({"backend": self.backend.name} if self.backend.name in BACKENDS else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend = get_backend(self.backend)
+        self.W, self.b = self.layout.parameters(self._theta)
 
     @property
     def block(self) -> int:

@@ -1,7 +1,7 @@
 """A model in one file: safetensors, with its description as JSON in the header.
 
 safetensors stores plain arrays and text, so reading a file can run no code. It does not notice a flipped bit; the
-description therefore holds a SHA-256 over the tensors, and everything is checked before a network is built.
+description therefore holds a SHA-256 over itself and the tensors, and everything is checked before a network is built.
 """
 
 import hashlib
@@ -74,14 +74,17 @@ def save_model(
         },
         "epochs_trained": network.epochs_trained,
         "description": dict(description),
-        "sha256": _digest(arrays),
     }
+    metadata["sha256"] = _digest(arrays, metadata)
     content = save(arrays, metadata={_KEY: json.dumps(metadata)})
     target = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
+                umask = os.umask(0)
+                os.umask(umask)
+                os.chmod(temporary, 0o666 & ~umask)  # as any new file; mkstemp's own mode hides it from others
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -129,8 +132,7 @@ def load_model(
         )
     try:
         arrays = load(content)
-        if metadata["sha256"] != _digest(arrays):
-            raise ModelFileError(f"{path}: is damaged (its checksum does not match its contents)")
+        digest = _digest(arrays, metadata)
         settings, theta = metadata["network"], arrays.pop("theta")
         # Before anything is allocated: do the sizes belong to these parameters?
         sizes = [int(n) for n in settings["sizes"]]
@@ -140,7 +142,9 @@ def load_model(
             raise ModelFileError(f"{path}: its sizes do not fit its {len(theta)} parameters")
         network = Network(**{**settings, "init": "auto"}, backend=backend)
         network.init, network.epochs_trained = str(settings["init"]), int(metadata["epochs_trained"])
-        network.theta[...] = network.backend.from_host(theta)
+        if metadata["sha256"] != digest:
+            raise ModelFileError(f"{path}: is damaged (its checksum does not match its contents)")
+        network.theta = theta
         return network, dict(metadata["description"]), arrays
     except ModelFileError:
         raise
@@ -164,8 +168,9 @@ def _metadata(path: Any, content: bytes) -> dict[str, Any]:
         raise ModelFileError(f"{path}: is no accelnn model ({problem})") from None
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _digest(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    about = {name: value for name, value in metadata.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape} ".encode())
         digest.update(arrays[name].tobytes())

@@ -92,11 +92,14 @@ class TableModel:
         return np.column_stack([1.0 - A, A]) if len(self.classes) == 2 else A
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
-        """The share of correct classes, or R² (1 minus the squared error over that of the mean)."""
+        """The share of correct classes, or R² (1 minus the squared error over that of the mean;
+        NaN where all y are equal).
+        """
         predicted = self.predict(X)
         if self.outputs is None:
             return float(np.mean(predicted.argmax(axis=1) == y))
-        return 1.0 - float(np.sum((predicted - y) ** 2) / np.sum((y - y.mean()) ** 2))
+        variation = float(np.sum((y - y.mean()) ** 2))
+        return 1.0 - float(np.sum((predicted - y) ** 2)) / variation if variation else float("nan")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything to one file; see :mod:`accelnn.storage`."""

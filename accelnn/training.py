@@ -91,6 +91,9 @@ def train(
         if not isinstance(validation, Sequence) or len(validation) != 2:
             raise DataError("validation: give a pair (X, Y)")
         validation = network.check(*validation, names=("validation X", "validation Y"))
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise DataError(f"callbacks: {callback!r} is no accelnn.Callback")
     epochs = checks.integer("epochs", epochs, 1)
     m = X.shape[1]
     batch_size = m if batch_size is None else min(checks.integer("batch_size", batch_size, 1), m)
@@ -232,14 +235,15 @@ class _Run:
 
     def learning_rates(self, steps: np.ndarray) -> np.ndarray:
         """The schedule's answer for these steps, checked."""
+        answer = self.schedule(steps)
         try:
-            alpha = np.asarray(self.schedule(steps), dtype=np.float64)
+            alpha = np.asarray(answer, dtype=np.float64)
         except (TypeError, ValueError):
             alpha = np.empty(0)
         if alpha.shape != steps.shape or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
             raise DataError(
-                f"learning_rate: the schedule must give a finite number of 0 or more for each of the {len(steps)} "
-                f"steps that it is asked for, {steps[0]} to {steps[-1]}"
+                f"learning_rate: the schedule must give an array with a finite number of 0 or more for each of the "
+                f"{len(steps)} steps that it is asked for, {steps[0]} to {steps[-1]}"
             )
         return alpha
 

@@ -189,8 +189,10 @@ def clip_gradient(dtheta, limit, out=None):
     """
     if math.isinf(limit):
         return dtheta
-    norm = sqrt(array_namespace(dtheta).sum(dtheta * dtheta))
-    return _stored((dtheta * (limit / maximum(norm, limit)),), None if out is None else (out,))[0]
+    xp = array_namespace(dtheta)
+    d = xp.astype(dtheta, xp.float64)
+    factor = xp.astype(limit / maximum(sqrt(xp.sum(d * d)), limit), dtheta.dtype)
+    return _stored((dtheta * factor,), None if out is None else (out,))[0]
 
 
 def update(theta, dtheta, state, rule, coefficients, out=None):

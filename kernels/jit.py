@@ -1,5 +1,6 @@
 """The one place that knows Numba's compiler options and where compiled code is kept."""
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
 from numba.core.ccallback import CFunc
 
@@ -77,6 +79,20 @@ def kernel(function: Callable, signature: Any, name: str, stamp: str) -> int:
     return callback.address
 
 
+class _TolerantCache(FunctionCache):
+    """A damaged file is a kernel that was not kept, and a full disk keeps none."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling a damaged file may raise anything
+            return None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(Exception):
+            super().save_overload(sig, data)
+
+
 class _Locator(_CacheLocator):
     def __init__(self, folder: Path, name: str):
         self.folder, self.name = folder, name
@@ -92,7 +108,8 @@ class _Locator(_CacheLocator):
 
 
 def _open_cache(function: Callable, name: str, stamp: str) -> FunctionCache | NullCache:
-    locator = _Locator(cache_folder() / stamp, name)
+    # One folder a processor: hosts that share a home folder must not number each other's files.
+    locator = _Locator(cache_folder() / f"{stamp}-{get_host_cpu_name()}", name)
     try:
         locator.ensure_cache_path()
     except OSError:
@@ -102,4 +119,4 @@ def _open_cache(function: Callable, name: str, stamp: str) -> FunctionCache | Nu
     # Numba asks locator classes in turn where a function's code is kept; ours knows already.
     found = type("Found", (), {"from_function": staticmethod(lambda function, path: locator)})
     implementation = type("Implementation", (CompileResultCacheImpl,), {"_locator_classes": [found]})
-    return type("KernelCache", (FunctionCache,), {"_impl_class": implementation})(function)
+    return type("KernelCache", (_TolerantCache,), {"_impl_class": implementation})(function)

@@ -291,7 +291,10 @@ BAD_FIT = {
         {"validation": (np.ones((INPUTS, 2)), np.ones((OUT, 3)))},
         r"^validation Y: has 3 examples, but .*X has 2",
     ),
-    "a schedule of one number": ({"learning_rate": lambda step: 0.1}, r"^learning_rate: the schedule must give"),
+    "a schedule of one number": (
+        {"learning_rate": lambda step: 0.1},
+        r"^learning_rate: the schedule must give an array",
+    ),
     "a schedule of nothing": ({"learning_rate": lambda step: None}, r"^learning_rate: the schedule"),
     "a schedule of words": ({"learning_rate": lambda step: ["fast"] * len(step)}, r"^learning_rate: the schedule"),
     "a schedule below zero": ({"learning_rate": lambda step: -0.1 - step}, r"^learning_rate: the schedule"),

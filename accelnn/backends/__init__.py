@@ -62,8 +62,8 @@ def why_auto() -> str:
 @cache
 def why_unavailable(name: str) -> str | None:
     """None where a backend is usable, else what is missing and the remedy."""
-    if name == "numba" and importlib.util.find_spec("numba") is None:
-        return "Numba is not installed; run: pip install numba"
+    if name == "numba":
+        return _why_no_numba()
     return _why_no_cupy() if name == "cupy" else None
 
 
@@ -95,6 +95,16 @@ def _create(name: str) -> "Backend":
     from accelnn.backends.cupy import CupyBackend
 
     return CupyBackend()
+
+
+def _why_no_numba() -> str | None:
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed; run: pip install numba"
+    try:
+        import numba  # noqa: F401 (does it load beside this NumPy?)
+    except Exception as problem:  # a mismatch of versions raises several types
+        return f"Numba fails with {type(problem).__name__}: {_first_line(problem)}; run: pip install --upgrade numba"
+    return None
 
 
 def _why_no_cupy() -> str | None:

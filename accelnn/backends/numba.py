@@ -75,7 +75,7 @@ def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
 
 def penalty(W, l2, m):
     """Sums of squares in one pass."""
-    total = 0.0
+    total = np.float64(0.0)
     if l2 != 0.0:
         for l in range(1, len(W)):
             total += square_sum(W[l])
@@ -174,9 +174,8 @@ _VIEWS: dict[str, Callable] = {
 }
 
 
-@cache
-def _stamp() -> str:
-    return jit.source_stamp(Path(accelnn.__file__).parent)
+# Taken with the import, so that it belongs to the sources that were loaded.
+_STAMP = jit.source_stamp(Path(accelnn.__file__).parent)
 
 
 @cache
@@ -189,7 +188,7 @@ def _formulas(dtype: str) -> Binding:
 def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> int:
     """The address of the kernel that a template becomes with these formulas."""
     bound = Binding(formulas, constant=np.dtype(dtype).type)(template)
-    return jit.kernel(bound, loops.signature(template, from_dtype(np.dtype(dtype))), f"{key}-{dtype}", _stamp())
+    return jit.kernel(bound, loops.signature(template, from_dtype(np.dtype(dtype))), f"{key}-{dtype}", _STAMP)
 
 
 def _activate_kernel(entry: Activation, dtype: str) -> int:
@@ -235,7 +234,7 @@ def _entry(function: Callable, dtype: str) -> Callable:
     template = enter_with_targets if "Y" in inspect.signature(function).parameters else enter_with_inputs
     whole = Binding(_page(dtype), jit.compiled, np.dtype(dtype).type)(function)
     entry = Binding({"page_function": whole})(template)
-    return jit.compiled_and_kept(entry, f"{function.__name__}-{dtype}", _stamp())
+    return jit.compiled_and_kept(entry, f"{function.__name__}-{dtype}", _STAMP)
 
 
 class NumbaBackend(Backend):
@@ -254,7 +253,9 @@ class NumbaBackend(Backend):
         @functools.wraps(function)
         def run(*arguments: Any) -> Any:
             rows = [_readable(matrix.T) for matrix in arguments[:matrices]]
-            return _entry(function, arguments[matrices].dtype.name)(*rows, *arguments[matrices:])
+            result = _entry(function, arguments[matrices].dtype.name)(*rows, *arguments[matrices:])
+            # An array is a view of the workspace that does not keep it alive.
+            return result.copy(order="K") if isinstance(result, np.ndarray) else result
 
         return run
 

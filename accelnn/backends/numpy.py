@@ -15,6 +15,9 @@ from accelnn.backends.tape import BLOCK, Tape, scratch
 
 __all__ = ["NumpyBackend"]
 
+SHORT = 1024  # examples whose plain sum loses few digits
+SQUARES = 2**16  # terms of an inner product, which BLAS spreads over many partial sums
+
 
 @cache
 def _forward_tape(g) -> Tape:
@@ -82,7 +85,10 @@ def linear_gradients(dZ, A_prev, W, l2, out=None):
         np.multiply(dW, 1.0 / m, out=dW)
     else:
         _decayed_tape((dW, W), (1.0 / m, l2 / m), (dW,))
-    np.sum(dZ.T, axis=0, keepdims=True, out=db.T)
+    # In blocks: one float32 sum over a million examples would keep two digits.
+    np.sum(dZ.T[:SHORT], axis=0, keepdims=True, out=db.T)
+    for start in range(SHORT, m, SHORT):
+        np.add(db, np.sum(dZ.T[start : start + SHORT], axis=0, keepdims=True).T, out=db)
     np.multiply(db, 1.0 / m, out=db)
     return dW, db
 
@@ -100,14 +106,14 @@ def penalty(W, l2, m):
     """Sums of squares as inner products."""
     if l2 == 0.0:
         return 0.0
-    return l2 / (2 * m) * sum(float(np.vdot(w.T, w.T)) for w in W[1:])
+    return l2 / (2 * m) * sum(_square_sum(w.T.reshape(-1, copy=False)) for w in W[1:])
 
 
 def clip_gradient(dtheta, limit, out=None):
     """Norm as an inner product, scaled in place."""
     if math.isinf(limit):
         return dtheta
-    norm = math.sqrt(np.vdot(dtheta, dtheta))
+    norm = math.sqrt(_square_sum(dtheta))
     return dtheta if norm <= limit else np.multiply(dtheta, limit / norm, out=out)
 
 
@@ -116,6 +122,19 @@ def update(theta, dtheta, state, rule, coefficients, out=None):
     new_theta, new_state = out or (np.empty_like(theta), np.empty_like(state))
     _rule_tape(rule, len(coefficients))((theta, dtheta, *state), coefficients, (new_theta, *new_state))
     return new_theta, new_state
+
+
+def _square_sum(vector):
+    """In double precision, from blocks whose own sums are short; one that overflows is summed in double precision."""
+    total = 0.0
+    for start in range(0, vector.shape[0], SQUARES):
+        part = vector[start : start + SQUARES]
+        square = float(np.vdot(part, part))
+        if math.isinf(square):
+            part = part.astype(np.float64)
+            square = float(np.vdot(part, part))
+        total += square
+    return total
 
 
 def _like(array, rows):
