@@ -15,7 +15,7 @@ from accelnn.backends.tape import BLOCK, Tape, scratch
 
 __all__ = ["NumpyBackend"]
 
-SHORT = 1024  # examples whose plain sum loses few digits
+SHORT = 256  # examples whose plain sum loses few digits
 SQUARES = 2**16  # terms of an inner product, which BLAS spreads over many partial sums
 
 
@@ -85,10 +85,13 @@ def linear_gradients(dZ, A_prev, W, l2, out=None):
         np.multiply(dW, 1.0 / m, out=dW)
     else:
         _decayed_tape((dW, W), (1.0 / m, l2 / m), (dW,))
-    # In blocks: one float32 sum over a million examples would keep two digits.
     np.sum(dZ.T[:SHORT], axis=0, keepdims=True, out=db.T)
-    for start in range(SHORT, m, SHORT):
-        np.add(db, np.sum(dZ.T[start : start + SHORT], axis=0, keepdims=True).T, out=db)
+    if m > SHORT:
+        # In blocks, added in double precision: one float32 sum over a million examples would keep two digits.
+        total = db.astype(np.float64)
+        for start in range(SHORT, m, SHORT):
+            total += np.sum(dZ.T[start : start + SHORT], axis=0, keepdims=True).T
+        db[...] = total
     np.multiply(db, 1.0 / m, out=db)
     return dW, db
 
