@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache,
 from numba.core.ccallback import CFunc
 
 __all__ = ["cache_folder", "compiled", "compiled_and_kept", "inlined", "kernel", "source_stamp"]
+
+_log = logging.getLogger("accelnn")
 
 # nogil: other Python threads run meanwhile. error_model: a division by zero gives infinity, as in the formulas.
 # contract: a product and a sum may become one fused multiply-add; no other liberty is taken with floating point.
@@ -85,12 +88,17 @@ class _TolerantCache(FunctionCache):
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # unpickling a damaged file may raise anything
+        except Exception as problem:  # unpickling a damaged file may raise anything
+            _log.warning("a kept kernel cannot be read (%s) and is compiled again; see %s", problem, self.cache_path)
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
 
     def save_overload(self, sig, data):
-        with contextlib.suppress(Exception):
+        try:
             super().save_overload(sig, data)
+        except Exception as problem:
+            _log.warning("a compiled kernel cannot be kept in %s (%s)", self.cache_path, problem)
 
 
 class _Locator(_CacheLocator):
@@ -112,8 +120,9 @@ def _open_cache(function: Callable, name: str, stamp: str) -> FunctionCache | Nu
     locator = _Locator(cache_folder() / f"{stamp}-{get_host_cpu_name()}", name)
     try:
         locator.ensure_cache_path()
-    except OSError:
+    except OSError as problem:
         # A read-only or full disk costs the compilation again in each process, and nothing else.
+        _log.warning("compiled kernels cannot be kept in %s (%s)", locator.folder, problem)
         return NullCache()
 
     # Numba asks locator classes in turn where a function's code is kept; ours knows already.
