@@ -10,6 +10,7 @@ A two-layer network (tanh, then sigmoid) and an L-layer network (ReLU ..., then 
 
 from accelnn.verbs import (
     activations,
+    all_reduce,
     backpropagate,
     batch,
     clip_gradient,
@@ -68,7 +69,7 @@ def loss_and_gradient(X, Y, theta, dtheta, layout, g, loss, l2, work):
     forward(W, b, g, A, Z)
     J, dZ[L] = loss_gradient(Z[L], Y, loss, out=dZ[L])
     backward(W, dW, db, g, A, Z, dZ, l2)
-    return J + penalty(W, l2, X.shape[1])
+    return J + penalty(W, l2, X)
 
 
 def train(
@@ -85,6 +86,7 @@ def train(
         start = (s % batches) * size
         X_s, Y_s = batch(X, Y, order[s // batches, :], start, min(start + size, m), work)
         losses[s] = loss_and_gradient(X_s, Y_s, theta, dtheta, layout, g, loss, l2, work)
+        dtheta = all_reduce(dtheta, out=dtheta)
         dtheta = clip_gradient(dtheta, clip_norm, out=dtheta)
         theta, state = update(theta, dtheta, state, rule, coefficients[s], out=(theta, state))
         s += 1

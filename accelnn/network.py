@@ -63,6 +63,9 @@ class Network:
     dtype : {"float32", "float64"} or NumPy dtype
         Precision of parameters and of all computation.
     backend : {"auto", "numpy", "numba", "cupy"} or Backend
+    threads : int, optional
+        Most threads of the numba backend; by default what the environment and the machine allow (see
+        :func:`accelnn.threads.thread_count`).
 
     Attributes
     ----------
@@ -98,6 +101,7 @@ class Network:
         seed: int = 0,
         dtype: Any = "float32",
         backend: "str | Backend" = "auto",
+        threads: int | None = None,
     ):
         self.sizes = checks.layer_sizes(sizes)
         hidden = checks.names("activations", activations, len(self.sizes) - 2)
@@ -113,7 +117,7 @@ class Network:
         require_known("dtype", self.dtype, DTYPES)
         self.init = init
         self._chosen = why_auto() if backend == "auto" else None
-        self.backend = get_backend(backend)
+        self.backend = get_backend(backend, threads)
         self.layout = Layout(self.sizes, [*(entry.keeps_z for entry in entries), False])
         theta = initial_parameters(self.layout, [*hidden, output], init, self.seed)
         self._theta = self.backend.from_host(theta.astype(self.dtype))
@@ -142,11 +146,14 @@ class Network:
     def __getstate__(self) -> dict[str, Any]:
         # A backend goes by its name, and the views are made anew, so that a copy's W and b belong to its own theta.
         state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b")}
-        return state | ({"backend": self.backend.name} if self.backend.name in BACKENDS else {})
+        if self.backend.name in BACKENDS:
+            state["backend"] = self.backend.name, self.backend.threads
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.backend = get_backend(self.backend)
+        if isinstance(self.backend, tuple):
+            self.backend = get_backend(*self.backend)
         self.W, self.b = self.layout.parameters(self._theta)
 
     @property

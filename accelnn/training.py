@@ -221,10 +221,9 @@ class _Run:
             if done < len(steps):
                 self.report(epoch + done // batches, epoch * batches + done, values)
         finished = done // batches
-        for e in range(finished):
-            J = values[e * batches : (e + 1) * batches]
-            self.history.loss.append(float(J @ self.sizes) / self.m)
-            self.history.learning_rate.append(float(alpha[(e + 1) * batches - 1]))
+        J = values[: finished * batches].reshape(finished, batches)
+        self.history.loss.extend((np.sum(J * self.sizes, axis=1) / self.m).tolist())
+        self.history.learning_rate.extend(alpha[batches - 1 : finished * batches : batches].tolist())
         self.history.examples += finished * self.m
         network.epochs_trained += finished
         if self.validation is not None and finished:

@@ -16,6 +16,7 @@ from accelnn.elementary import maximum, sqrt
 
 __all__ = [
     "activations",
+    "all_reduce",
     "backpropagate",
     "batch",
     "clip_gradient",
@@ -163,18 +164,31 @@ def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
     return _stored((g.backward(W.T @ dZ, Z_prev, A_prev),), None if out is None else (out,))[0]
 
 
-def penalty(W, l2, m):
+def penalty(W, l2, X):
     """``l2 / (2 m) sum_l |W[l]|^2``, what the L2 penalty adds to J.
 
     Parameters
     ----------
     W : sequence of arrays, numbered 1..L
     l2 : float
-    m : int
+    X : array of shape (n_0, m)
     """
     if l2 == 0.0:
         return 0.0
-    return l2 / (2 * m) * sum(array_namespace(w).sum(w * w) for w in W[1:])
+    return l2 / (2 * X.shape[1]) * sum(array_namespace(w).sum(w * w) for w in W[1:])
+
+
+def all_reduce(dtheta, out=None):
+    """The sum of dtheta over all members that work on the batch, each on a share of its examples.
+
+    Here one member has the whole batch, and its gradient is the sum.
+
+    Parameters
+    ----------
+    dtheta : vector
+    out : vector, optional
+    """
+    return dtheta
 
 
 def clip_gradient(dtheta, limit, out=None):

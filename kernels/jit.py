@@ -14,7 +14,17 @@ from llvmlite.binding import get_host_cpu_name
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
 from numba.core.ccallback import CFunc
 
-__all__ = ["cache_folder", "compiled", "compiled_and_kept", "inlined", "kernel", "source_stamp"]
+__all__ = [
+    "cache_folder",
+    "compile_for",
+    "compiled",
+    "compiled_and_kept",
+    "formula",
+    "inlined",
+    "kernel",
+    "source_stamp",
+    "summing",
+]
 
 _log = logging.getLogger("accelnn")
 
@@ -23,6 +33,10 @@ _log = logging.getLogger("accelnn")
 _OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 compiled: Callable = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Formulas of one number: a loop around a call that is left does not vectorise.
+formula: Callable = numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+# Sums, whose terms may be added in any order, so that they vectorise. The order is fixed when they are compiled.
+summing: Callable = numba.njit(**_OPTIONS | {"fastmath": {"contract", "reassoc"}}, no_cpython_wrapper=True)
 # Merged into its caller before optimisation, so that the page is optimised once for each entry point.
 inlined: Callable = numba.njit(**_OPTIONS, inline="always")
 
@@ -70,6 +84,11 @@ def compiled_and_kept(function: Callable, name: str, stamp: str) -> Callable:
     dispatcher = numba.njit(**_OPTIONS)(function)
     dispatcher._cache = _open_cache(dispatcher.py_func, name, stamp)
     return dispatcher
+
+
+def compile_for(entry: Any, arguments: tuple[Any, ...]) -> None:
+    """Compile an entry point for arguments of these types, or read it from the cache."""
+    entry.compile(tuple(map(numba.typeof, arguments)))
 
 
 def kernel(function: Callable, signature: Any, name: str, stamp: str) -> int:

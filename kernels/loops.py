@@ -1,11 +1,11 @@
 """Loops over one batch, in memory order: row i is example i, and element (i, j) of n columns is number ``i * n + j``.
 
-Each function here is compiled to a kernel of its own, with pointers for arrays. `function`, `value`, `gradient` and
-`count` are free names: the numba backend binds them, one kernel for each activation, loss and update rule.
+Each function here is compiled to a kernel of its own, with pointers for arrays. `function`, `value`, `gradient`,
+`exp`, `log1p` and `count` are free names: the numba backend binds them, one kernel for each activation, loss and
+update rule.
 """
 
 import inspect
-import math
 
 import numpy as np
 from numba import carray, types
@@ -16,11 +16,10 @@ __all__ = [
     "UPDATES",
     "activate",
     "activate_softmax",
+    "column_sums",
     "differentiate",
     "lose",
     "lose_softmax",
-    "mean_gradients",
-    "scaled",
     "signature",
     "square_sum",
 ]
@@ -30,52 +29,50 @@ def _free(*arguments):
     raise NameError("a kernel's source runs only compiled, with its free names bound")
 
 
-BLOCK = 4096  # elements that stay in the first-level cache from one pass over them to the next
+BLOCK = 2048  # elements that stay in the first-level cache from one pass over them to the next
 
-function = value = gradient = _free
+function = value = gradient = exp = log1p = _free
 count = 0
+
+_INTEGERS = ("m", "n", "kept", "size", "stride", "add")
+_DOUBLES = {"scale": types.float64, "total": types.CPointer(types.float64)}
 
 
 def signature(template, dtype):
-    """The C signature of a kernel: pointers to `dtype`, and integers."""
-    arguments = inspect.signature(template).parameters
+    """The C signature of a kernel: pointers to `dtype`, integers and doubles."""
+
+    def kind(name):
+        return types.int64 if name in _INTEGERS else _DOUBLES.get(name, types.CPointer(dtype))
+
     result = types.float64 if template in LOSSES else types.void
-    return result(*(types.int64 if name in ("m", "n", "kept", "size") else types.CPointer(dtype) for name in arguments))
+    return result(*map(kind, inspect.signature(template).parameters))
 
 
-def activate(b, Z, A, m, n, kept):
-    """``Z += b; A = function(Z)``. Unless `kept`, Z and A are the same memory, which then holds A.
-
-    The bias is added row by row, and the function applied to whole blocks of rows: a loop as short as a narrow layer
-    is wide would not vectorise.
-    """
-    rows = max(1, BLOCK // n)
-    for first in range(0, m, rows):
-        last = min(first + rows, m)
-        for i in range(first, last):
-            for j in range(n):
-                Z[i * n + j] += b[j]
-        if kept:
-            for k in range(first * n, last * n):
-                A[k] = function(Z[k])
-        else:
-            for k in range(first * n, last * n):
-                A[k] = function(A[k])
+def activate(Z, A, m, n, kept):
+    """``A = function(Z)``. Unless `kept`, Z and A are the same memory, which then holds A."""
+    if kept:
+        for k in range(m * n):
+            A[k] = function(Z[k])
+    else:
+        for k in range(m * n):
+            A[k] = function(A[k])
 
 
-def activate_softmax(b, Z, A, m, n, kept):
-    """``Z += b``, then softmax along each row into A."""
+def activate_softmax(Z, A, m, n, kept):
+    """Softmax along each row of Z into A."""
     for row in range(0, m * n, n):
-        top = Z[row] + b[0]
+        top = Z[row]
+        for j in range(1, n):
+            top = Z[row + j] if Z[row + j] > top else top
         for j in range(n):
-            z = Z[row + j] + b[j]
-            Z[row + j] = z
-            top = z if z > top else top
-        norm = top - top
-        for j in range(n):
-            e = math.exp(Z[row + j] - top)
-            A[row + j] = e
-            norm += e
+            A[row + j] = Z[row + j] - top
+    # In one loop over all rows, which vectorises however short they are.
+    for k in range(m * n):
+        A[k] = exp(A[k])
+    for row in range(0, m * n, n):
+        norm = A[row]
+        for j in range(1, n):
+            norm += A[row + j]
         for j in range(n):
             A[row + j] /= norm
 
@@ -89,91 +86,119 @@ def differentiate(dA, Z, A, size):
 def lose(Z, Y, dZ, m, n):
     """Sum of the losses; dZ receives the gradient.
 
-    The values pass through dZ, so that computing them vectorises though their sum, in double precision and in order,
-    does not.
+    The values pass through dZ, so that computing them vectorises; their sum is kept in double precision.
     """
     total = np.float64(0.0)
     for first in range(0, m * n, BLOCK):
         last = min(first + BLOCK, m * n)
         for k in range(first, last):
             dZ[k] = value(Z[k], Y[k])
-        for k in range(first, last):
-            total += dZ[k]
+        total += long_sum(dZ, first, last)
         for k in range(first, last):
             dZ[k] = gradient(Z[k], Y[k])
+    return total
+
+
+def long_sum(x, first, last):
+    """``x[first] + ... + x[last - 1]`` in double precision."""
+    total = np.float64(0.0)
+    for k in range(first, last):
+        total += x[k]
     return total
 
 
 def lose_softmax(Z, Y, dZ, m, n):
     """Sum of the rows' cross-entropies; dZ receives ``softmax(Z) - Y``."""
     total = np.float64(0.0)
-    for row in range(0, m * n, n):
-        top = Z[row]
-        for j in range(1, n):
-            top = Z[row + j] if Z[row + j] > top else top
-        norm = top - top
-        for j in range(n):
-            shifted = Z[row + j] - top
-            total -= shifted * Y[row + j]
-            e = math.exp(shifted)
-            dZ[row + j] = e
-            norm += e
-        total += math.log(norm)
-        for j in range(n):
-            dZ[row + j] = dZ[row + j] / norm - Y[row + j]
+    rows = max(1, BLOCK // n)
+    for first in range(0, m, rows):
+        last = min(first + rows, m)
+        for row in range(first * n, last * n, n):
+            top = Z[row]
+            for j in range(1, n):
+                top = Z[row + j] if Z[row + j] > top else top
+            part = top - top
+            for j in range(n):
+                shifted = Z[row + j] - top
+                dZ[row + j] = shifted
+                part += shifted * Y[row + j]
+            total -= part
+        # In one loop over all rows, which vectorises however short they are.
+        for k in range(first * n, last * n):
+            dZ[k] = exp(dZ[k])
+        for row in range(first * n, last * n, n):
+            norm = dZ[row]
+            for j in range(1, n):
+                norm += dZ[row + j]
+            total += log1p(norm - 1.0)
+            inverse = 1.0 / norm
+            for j in range(n):
+                dZ[row + j] = dZ[row + j] * inverse - Y[row + j]
     return total
 
 
-def mean_gradients(dW, W, dZ, db, scale, decay):
-    """``dW = scale dW + decay W`` and ``db = scale sum_i dZ(i)``, on arrays in the orientation of the equations."""
-    scale, decay = dW.dtype.type(scale), dW.dtype.type(decay)
-    for j in range(dW.shape[1]):
-        for k in range(dW.shape[0]):
-            dW[k, j] = scale * dW[k, j] + decay * W[k, j]
-    # In double precision: a float32 sum over a million examples would keep two digits.
-    totals = np.zeros(dZ.shape[0])
-    for i in range(dZ.shape[1]):
-        for k in range(dZ.shape[0]):
-            totals[k] += dZ[k, i]
-    for k in range(dZ.shape[0]):
-        db[k, 0] = scale * totals[k]
+ROWS_AT_ONCE = 64  # rows that are added in the network's own precision before their sum enters the total
+WIDE = 64  # several rows of fewer elements are added as one, which fills the vectors
 
 
-def square_sum(array):
+def column_sums(dZ, db, part, total, m, n, stride, scale, add):
+    """``db = scale * sum_i dZ[i, :]`` for m rows of n columns, `stride` apart; `add`: on top of what db holds.
+
+    The total is kept in double precision: a float32 sum over a million rows would keep two digits. `part` and `total`
+    are working memory of max(n, WIDE) elements.
+    """
+    width = WIDE // n * n if stride == n and n < WIDE else n
+    step = width if width > n else stride
+    rows = m * n // width
+    for j in range(width):
+        total[j] = 0.0
+    for first in range(0, rows, ROWS_AT_ONCE):
+        last = min(first + ROWS_AT_ONCE, rows)
+        for j in range(width):
+            part[j] = dZ[first * step + j]
+        for i in range(first + 1, last):
+            for j in range(width):
+                part[j] += dZ[i * step + j]
+        for j in range(width):
+            total[j] += part[j]
+    for j in range(m * n - rows * width):
+        total[j] += dZ[rows * width + j]
+    for j in range(n):
+        for k in range(j + n, width, n):
+            total[j] += total[k]
+        db[j] = (db[j] if add else 0.0) + scale * total[j]
+
+
+def square_sum(x, size):
     """Sum of squares, in double precision."""
     total = np.float64(0.0)
-    for element in array.flat:
-        total += np.float64(element) * np.float64(element)
+    for k in range(size):
+        total += np.float64(x[k]) * np.float64(x[k])
     return total
 
 
-def scaled(vector, factor, out):
-    """``out = factor * vector``."""
-    factor = vector.dtype.type(factor)
-    for k in range(vector.shape[0]):
-        out[k] = factor * vector[k]
+LOSSES = (lose, lose_softmax)
 
 
-def update_plain(theta, d, state, coefficients, size):
+def update_plain(theta, d, state, coefficients, size, stride):
     """A rule without state, in place."""
     c = to_fixed_tuple(carray(coefficients, (count,)), count)
     for k in range(size):
         theta[k] = function(theta[k], d[k], *c)
 
 
-def update_one(theta, d, state, coefficients, size):
+def update_one(theta, d, state, coefficients, size, stride):
     """A rule with one state vector, in place."""
     c = to_fixed_tuple(carray(coefficients, (count,)), count)
     for k in range(size):
         theta[k], state[k] = function(theta[k], d[k], state[k], *c)
 
 
-def update_two(theta, d, state, coefficients, size):
-    """A rule with two state vectors, in place."""
+def update_two(theta, d, state, coefficients, size, stride):
+    """A rule with two state vectors, `stride` apart, in place."""
     c = to_fixed_tuple(carray(coefficients, (count,)), count)
     for k in range(size):
-        theta[k], state[k], state[size + k] = function(theta[k], d[k], state[k], state[size + k], *c)
+        theta[k], state[k], state[stride + k] = function(theta[k], d[k], state[k], state[stride + k], *c)
 
 
-LOSSES = (lose, lose_softmax)
 UPDATES = (update_plain, update_one, update_two)

@@ -210,7 +210,7 @@ def verb_calls():
         yield f"loss_gradient {name} {output}", (Z, targets, loss), shape
     for l2 in (0.0, 0.3):
         yield "linear_gradients", (dZ, A_prev, W, l2), ((N, N_PREV), (N, 1))
-        yield "penalty", ([None, W, b], l2, M), None
+        yield "penalty", ([None, W, b], l2, A_prev), None
     for name in HIDDEN:
         Z_prev = f_ordered(rng, N_PREV, M)
         entry = ACTIVATIONS[name]

@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-from accelnn.errors import BackendUnavailableError, UnknownNameError, require_known
+from accelnn.errors import BackendUnavailableError, DataError, UnknownNameError, require_known
 
 if TYPE_CHECKING:
     from accelnn.backends.base import Backend
@@ -19,18 +19,21 @@ BACKENDS = ("numpy", "numba", "cupy")
 _log = logging.getLogger("accelnn")
 
 
-def get_backend(name: "str | Backend" = "auto") -> "Backend":
+def get_backend(name: "str | Backend" = "auto", threads: int | None = None) -> "Backend":
     """The backend of this name.
 
     Parameters
     ----------
     name : {"auto", "numpy", "numba", "cupy"} or Backend
         ``"auto"`` takes a usable GPU, else numba, else numpy, and logs which and why. A backend is returned as it is.
+    threads : int, optional
+        Most threads of the numba backend; see :func:`accelnn.threads.thread_count` for the default. NumPy's products
+        take their number of threads from the environment, and a GPU needs none.
 
     Returns
     -------
     Backend
-        One object a name and process.
+        One object a name, number of threads and process.
 
     Raises
     ------
@@ -46,12 +49,14 @@ def get_backend(name: "str | Backend" = "auto") -> "Backend":
             return name
         raise UnknownNameError("backend", name, ("auto", *BACKENDS))
     if name == "auto":
-        return get_backend(_auto()[0])
+        return get_backend(_auto()[0], threads)
     require_known("backend", name, ("auto", *BACKENDS))
     reason = why_unavailable(name)
     if reason:
         raise BackendUnavailableError(f"backend={name!r} cannot run here: {reason}")
-    return _create(name)
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise DataError(f"threads: {threads!r} is not a whole number of at least 1")
+    return _create(name, threads if name == "numba" else None)
 
 
 def why_auto() -> str:
@@ -83,7 +88,7 @@ def _auto() -> tuple[str, str]:
 
 
 @cache
-def _create(name: str) -> "Backend":
+def _create(name: str, threads: int | None) -> "Backend":
     if name == "numpy":
         from accelnn.backends.numpy import NumpyBackend
 
@@ -91,7 +96,7 @@ def _create(name: str) -> "Backend":
     if name == "numba":
         from accelnn.backends.numba import NumbaBackend
 
-        return NumbaBackend()
+        return NumbaBackend(threads)
     from accelnn.backends.cupy import CupyBackend
 
     return CupyBackend()

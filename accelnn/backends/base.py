@@ -34,6 +34,8 @@ class Backend:
         The array library.
     verbs : dict of str to callable
         Every name in ``accelnn.verbs.__all__``.
+    threads : int or None
+        Most threads that were asked for.
     page : str
         How the page runs.
     """
@@ -43,6 +45,7 @@ class Backend:
 
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):
         self.xp, self.device = xp, device
+        self.threads: int | None = None
         self.verbs = {name: getattr(verbs, name) for name in verbs.__all__} | (overrides or {})
         # Rung 3: the page, with the signatures that it has in accelnn.equations.
         self.predict = self.bind(equations.predict)

@@ -105,11 +105,11 @@ def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
     return dZ_prev
 
 
-def penalty(W, l2, m):
+def penalty(W, l2, X):
     """Sums of squares as inner products."""
     if l2 == 0.0:
         return 0.0
-    return l2 / (2 * m) * sum(_square_sum(w.T.reshape(-1, copy=False)) for w in W[1:])
+    return l2 / (2 * X.shape[1]) * sum(_square_sum(w.T.reshape(-1, copy=False)) for w in W[1:])
 
 
 def clip_gradient(dtheta, limit, out=None):

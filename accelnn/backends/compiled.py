@@ -1,0 +1,388 @@
+"""The verbs as they stand inside the compiled page: thin, and around kernels that they call by address.
+
+An array is a matrix of :mod:`accelnn.kernels.matrices` (a flat vector, one of a single column); a layout is its table;
+a workspace is a flat buffer, the table, and the record of the member that runs (:mod:`accelnn.kernels.team`). Activations, losses and rules are addresses of kernels.
+
+A batch is split over the examples: each member takes its share through the network. Where the parameters are few,
+a member computes the gradient of its share, some examples at a time so that their activations stay in its cache, and
+`all_reduce` adds the members' gradients. Where they are many, the members share one gradient and split each dW by its
+rows instead (`TILES`). Everything over flat vectors is split by their elements.
+"""
+
+import numpy as np
+
+from accelnn.binding import free
+from accelnn.kernels.calls import address, as_element, at, call, call_for_sum, doubles, null, pointer, pointer_from
+from accelnn.kernels.loops import WIDE, square_sum
+from accelnn.kernels.matrices import blocks, matrix
+from accelnn.kernels.team import (
+    BATCH,
+    BLOCK,
+    COLUMN_SUMS,
+    FIRST,
+    GRADIENTS,
+    INDEX,
+    LATER,
+    MULTIPLY,
+    SCRATCH,
+    SIZE,
+    SUMS,
+    TILES,
+    meet,
+    share,
+)
+
+__all__ = ["ACTIVATE", "DIFFERENTIATE", "ENTRIES", "VERBS", "in_passes"]
+
+ACTIVATE, DIFFERENTIATE = 0, 1  # columns of the table that verbs receive as g; address 0 is the identity
+EPILOGUE = 2**15  # elements of a product that are computed before their activation is applied
+
+
+def linear_activation(W, b, A_prev, g, out=None):
+    """Product with the bias as its start, and the activation over rows that are still in the cache."""
+    Z, A = out
+    member = A_prev.member
+    n, k, m = W.rows, W.columns, A_prev.columns
+    # A large W would have to come into the cache again for each group of rows.
+    rows = max(64, EPILOGUE // n // 8 * 8) if n * k <= EPILOGUE else m
+    for first in range(0, m, rows):
+        count = min(rows, m - first)
+        A_rows, Z_rows = at(A_prev.data, first * k), at(Z.data, first * n)
+        multiply(member, A_rows, k, 1, W.data, n, 1, Z_rows, n, b.data, 0, count, n, k, 1)
+        if g[ACTIVATE] != 0:
+            call(g[ACTIVATE], (Z_rows, at(A.data, first * n), count, n, int(address(Z.data) != address(A.data))))
+    return Z, A
+
+
+def loss_gradient(Z, Y, loss, out=None):
+    """Value and gradient in one pass over these examples; the mean is over the whole batch."""
+    total = call_for_sum(loss, (Z.data, Y.data, out.data, Z.columns, Z.rows))
+    return total / Z.member[BATCH], out
+
+
+def linear_gradients(dZ, A_prev, W, l2, out=None):
+    """A member's part of dW and db: of all examples for its rows, or of its examples for all rows."""
+    dW, db = out
+    member = dZ.member
+    n, k, m, batch = W.rows, W.columns, dZ.columns, member[BATCH]
+    A_data, dZ_data = A_prev.data, dZ.data
+    first, last, left, right, b_left, b_right = 0, k, 0, n, 0, n
+    if member[TILES] == 1:
+        meet(member)
+        A_data, dZ_data = at(A_data, -member[FIRST] * k), at(dZ_data, -member[FIRST] * n)
+        m, size, index = batch, member[SIZE], member[INDEX]
+        b_left, b_right = share(n, size, index), share(n, size, index + 1)
+        if k >= n:
+            first, last = share(k, size, index), share(k, size, index + 1)
+        else:
+            left, right = b_left, b_right
+    add = member[LATER]
+    start = dW.data if add == 1 or l2 != 0.0 else null(dW.data)
+    if l2 != 0.0:
+        decay = as_element(l2 * m / (batch * batch), dW.data)
+        shrink(dW.data, W.data, n, first, last, left, right, decay, add)
+    dW_part, start = at(dW.data, first * n + left), at(start, first * n + left)
+    A_part, dZ_part = at(A_data, first), at(dZ_data, left)
+    scale = 1 / batch
+    if n == 1:
+        # One column: as a row, it fills the vectors.
+        multiply(member, dZ_part, n, 1, A_part, k, 1, dW_part, k, start, k, 1, last - first, m, scale)
+    else:
+        multiply(member, A_part, 1, k, dZ_part, n, 1, dW_part, n, start, n, last - first, right - left, m, scale)
+    part, total = pointer_from(member[SCRATCH], dW.data), doubles(member[SCRATCH] + 8 * max(n, WIDE))
+    dZ_part, db_part = at(dZ_data, b_left), at(db.data, b_left)
+    call(member[COLUMN_SUMS], (dZ_part, db_part, part, total, m, b_right - b_left, n, scale, add))
+    return dW, db
+
+
+def shrink(dW, W, n, first, last, left, right, decay, add):
+    """``dW = decay W`` for some rows and columns; `add`: on top of what dW holds."""
+    for i in range(first, last):
+        for j in range(i * n + left, i * n + right):
+            dW[j] = (dW[j] if add == 1 else 0.0) + decay * W[j]
+
+
+def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
+    """Product with a transposed W, then times g' in place."""
+    n, k, m = W.rows, W.columns, dZ.columns
+    multiply(dZ.member, dZ.data, n, 1, W.data, 1, n, out.data, k, null(out.data), 0, m, k, n, 1)
+    if g[DIFFERENTIATE] != 0:
+        call(g[DIFFERENTIATE], (out.data, Z_prev.data, A_prev.data, m * k))
+    return out
+
+
+def penalty(W, l2, X):
+    """A share of the examples carries that share of the penalty."""
+    total = np.float64(0.0)
+    if l2 != 0.0:
+        for l in range(1, len(W)):
+            total += square_sum(W[l].data, W[l].rows * W[l].columns)
+    m = np.float64(X.member[BATCH])
+    return l2 * X.columns / (2 * m * m) * total
+
+
+def all_reduce(dtheta, out=None):
+    """Sum of the members' gradients, each member for its part of the vector."""
+    member = dtheta.member
+    size = member[SIZE]
+    if size > 1:
+        meet(member)
+        if member[TILES] == 0:
+            first, last = part_of(dtheta)
+            addresses = pointer_from(member[GRADIENTS], member)
+            for t in range(size):
+                if t != member[INDEX]:
+                    other = pointer_from(addresses[t], dtheta.data)
+                    for k in range(first, last):
+                        dtheta.data[k] += other[k]
+    return dtheta
+
+
+def clip_gradient(dtheta, limit, out=None):
+    """Norm in one pass, scaled in place; each member for its part of the vector."""
+    if limit == np.inf:
+        return dtheta
+    member = dtheta.member
+    first, last = part_of(dtheta)
+    total = square_sum(at(dtheta.data, first), last - first)
+    if member[SIZE] > 1:
+        sums = doubles(member[SUMS])
+        sums[member[INDEX]] = total
+        meet(member)
+        total = np.float64(0.0)
+        for t in range(member[SIZE]):
+            total += sums[t]
+    norm = np.sqrt(total)
+    if norm > limit:
+        factor = as_element(limit / norm, dtheta.data)
+        for k in range(first, last):
+            dtheta.data[k] *= factor
+    return dtheta
+
+
+def update(theta, dtheta, state, rule, coefficients, out=None):
+    """The rule in one pass, in place; each member for its part of the vectors."""
+    first, last = part_of(dtheta)
+    theta_part, d_part, state_part = at(theta.data, first), at(dtheta.data, first), at(pointer(state), first)
+    call(rule, (theta_part, d_part, state_part, pointer(coefficients), last - first, dtheta.rows))
+    meet(dtheta.member)
+    return theta, state
+
+
+def parameters(theta, layout):
+    """W and b as sequences of matrices."""
+    first = matrix(theta.data, 0, 0, theta.member)
+    units, inputs = layout[0], layout[1]
+    W = blocks(theta.data, layout[2], units, inputs, 1, 0, 0, first)
+    b = blocks(theta.data, layout[3], units, inputs, 1, 1, 0, first)
+    return W, b
+
+
+def activations(work, X):
+    """A, Z and dZ as sequences of matrices."""
+    data, layout, _ = work
+    units, capacity, m = layout[0], room(work), X.columns
+    skip = X.member[FIRST] if X.member[TILES] == 1 else 0
+    A = blocks(pointer(data), layout[4], units, units, capacity, m, skip, X)
+    Z = blocks(pointer(data), layout[5], units, units, capacity, m, skip, X)
+    dZ = blocks(pointer(data), layout[6], units, units, capacity, m, skip, X)
+    return A, Z, dZ
+
+
+def batch(X, Y, order, start, stop, work):
+    """A member's share of the batch: slices of the data, or examples gathered into the workspace."""
+    member = X.member
+    first, last = own_share(member, stop - start)
+    if order.shape[0] == 0:
+        return some(X, start + first, last - first), some(Y, start + first, last - first)
+    data, layout, _ = work
+    skip = first if member[TILES] == 1 else 0
+    X_own = at(pointer(data), skip * X.rows)
+    Y_own = at(pointer(data), layout[6, 0] * room(work) + skip * Y.rows)
+    for i in range(last - first):
+        k = order[start + first + i]
+        for j in range(X.rows):
+            X_own[i * X.rows + j] = X.data[k * X.rows + j]
+        for j in range(Y.rows):
+            Y_own[i * Y.rows + j] = Y.data[k * Y.rows + j]
+    return matrix(X_own, X.rows, last - first, member), matrix(Y_own, Y.rows, last - first, member)
+
+
+def multiply(member, A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale):
+    """The product of :mod:`accelnn.kernels.products`."""
+    scratch = pointer_from(member[SCRATCH], C)
+    call(member[MULTIPLY], (A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, as_element(scale, C), scratch))
+
+
+def own_share(member, m):
+    """Begin and end of the member's share of a batch, and put them on its record."""
+    first, last = share(m, member[SIZE], member[INDEX]), share(m, member[SIZE], member[INDEX] + 1)
+    member[BATCH], member[FIRST] = m, first
+    return first, last
+
+
+def some(X, first, count):
+    """Some of a matrix's columns."""
+    return matrix(at(X.data, first * X.rows), X.rows, count, X.member)
+
+
+def part_of(vector):
+    """Begin and end of the member's part of a flat vector."""
+    member = vector.member
+    return share(vector.rows, member[SIZE], member[INDEX]), share(vector.rows, member[SIZE], member[INDEX] + 1)
+
+
+def room(work):
+    """How many examples the buffer has room for."""
+    data, layout, _ = work
+    return data.shape[0] // (layout[6, 0] + layout[0, -1])
+
+
+VERBS = {
+    verb.__name__: verb
+    for verb in (
+        activations,
+        all_reduce,
+        backpropagate,
+        batch,
+        clip_gradient,
+        linear_activation,
+        linear_gradients,
+        loss_gradient,
+        parameters,
+        penalty,
+        update,
+    )
+}
+
+
+# What stands between Python and the page: the functions that members enter, with matrices in memory order.
+
+page_function = one_pass = free  # the page's function of that name; its loss_and_gradient
+
+
+def enter_predict(X_rows, out_rows, theta, layout, g, work):
+    """Fills the member's share of `out_rows`."""
+    member = pointer(work[2])
+    if not meet(member):
+        return
+    n = layout[0, -1]
+    X, out = from_rows(X_rows, member), pointer(out_rows)
+    first, last = own_share(member, X.columns)
+    while first < last:
+        count = min(member[BLOCK], last - first)
+        A = page_function(some(X, first, count), vector(theta, member), layout, g, work)
+        for k in range(count * n):
+            out[first * n + k] = A.data[k]
+        first += count
+
+
+def enter_evaluate(X_rows, Y_rows, theta, layout, g, loss, work):
+    """The member's part of J."""
+    member = pointer(work[2])
+    J = np.float64(0.0)
+    if not meet(member):
+        return J
+    X, Y = from_rows(X_rows, member), from_rows(Y_rows, member)
+    first, last = own_share(member, X.columns)
+    while first < last:
+        count = min(member[BLOCK], last - first)
+        J += page_function(some(X, first, count), some(Y, first, count), vector(theta, member), layout, g, loss, work)
+        first += count
+    return J
+
+
+def enter_loss_and_gradient(X_rows, Y_rows, theta, dtheta, layout, g, loss, l2, work):
+    """The member's part of J, and its part of the first member's dtheta."""
+    member = pointer(work[2])
+    if not meet(member):
+        return np.float64(0.0)
+    X, Y = from_rows(X_rows, member), from_rows(Y_rows, member)
+    d = vector(dtheta, member)
+    first, last = own_share(member, X.columns)
+    X, Y = some(X, first, last - first), some(Y, first, last - first)
+    J = in_passes(X, Y, vector(theta, member), d, layout, g, loss, l2, work)
+    d = all_reduce(d, d)
+    first, last = part_of(d)
+    result = pointer_from(pointer_from(member[GRADIENTS], member)[0], d.data)
+    for k in range(first, last):
+        result[k] = d.data[k]
+    return J
+
+
+def enter_train(
+    X_rows,
+    Y_rows,
+    theta,
+    dtheta,
+    state,
+    layout,
+    g,
+    loss,
+    rule,
+    l2,
+    clip_norm,
+    work,
+    order,
+    size,
+    coefficients,
+    losses,
+    s,
+    end,
+):
+    """All steps; `losses` receives the member's parts."""
+    member = pointer(work[2])
+    if meet(member):
+        page_function(
+            from_rows(X_rows, member),
+            from_rows(Y_rows, member),
+            vector(theta, member),
+            vector(dtheta, member),
+            state,
+            layout,
+            g,
+            loss,
+            rule,
+            l2,
+            clip_norm,
+            work,
+            order,
+            size,
+            coefficients,
+            losses,
+            s,
+            end,
+        )
+
+
+def in_passes(X, Y, theta, dtheta, layout, g, loss, l2, work):
+    """``loss_and_gradient`` over a share, as many examples at once as the cache has room for."""
+    member = X.member
+    J = np.float64(0.0)
+    first = 0
+    member[LATER] = 0
+    # At least once: a member without examples has a gradient of zero, and keeps its appointments.
+    while first == 0 or first < X.columns:
+        count = min(member[BLOCK], X.columns - first)
+        J += one_pass(some(X, first, count), some(Y, first, count), theta, dtheta, layout, g, loss, l2, work)
+        member[LATER] = 1
+        first += max(count, 1)
+    return J
+
+
+def from_rows(rows, member):
+    """A C-ordered array of examples as a matrix of columns."""
+    return matrix(pointer(rows), rows.shape[1], rows.shape[0], member)
+
+
+def vector(array, member):
+    """A flat vector as a matrix of one column."""
+    return matrix(pointer(array), array.shape[0], 1, member)
+
+
+ENTRIES = {
+    "predict": enter_predict,
+    "evaluate": enter_evaluate,
+    "loss_and_gradient": enter_loss_and_gradient,
+    "train": enter_train,
+}

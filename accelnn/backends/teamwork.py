@@ -1,0 +1,103 @@
+"""The memory of a batch for compiled code, and the threads that run it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accelnn.kernels import jit, products, team
+from accelnn.parameters import Layout
+
+__all__ = ["Team"]
+
+SHARED_GRADIENT = 2**19  # bytes of parameters from which on the members share one gradient
+CACHE = 3 * 2**16  # bytes of activations that one pass over examples may fill
+WORTHWHILE = 3e5  # multiplications a pass that make up for another member
+
+
+class Team:
+    """Members, each with a record, and the memory for one batch.
+
+    Parameters
+    ----------
+    layout : Layout
+    capacity : int
+        The largest number of examples in a batch.
+    dtype : str
+    threads : int
+        Most members.
+    multiply, column_sums : int
+        Addresses of kernels.
+    """
+
+    def __init__(self, layout: Layout, capacity: int, dtype: str, threads: int, multiply: int, column_sums: int):
+        itemsize = np.dtype(dtype).itemsize
+        work = capacity * (layout.n_parameters + 10 * layout.n_work)
+        self.size = size = max(1, min(threads, capacity, int(work / WORTHWHILE)))
+        self.tiles = layout.n_parameters * itemsize > SHARED_GRADIENT
+        share = -(-capacity // size)
+        block = capacity if self.tiles else min(share, max(32, CACHE // (layout.n_work * itemsize) // 8 * 8))
+
+        def empty(length: int) -> np.ndarray:
+            return np.empty(length, dtype)
+
+        buffers = [empty(layout.n_work * block)]
+        buffers *= size if self.tiles else 1
+        buffers += [empty(layout.n_work * block) for _ in range(size - len(buffers))]
+        self._scratch = [empty(products.scratch_length(max(layout.sizes), itemsize)) for _ in range(size)]
+        self._meeting = np.zeros(team.MEETING_LENGTH, np.int64)
+        self._sums, self._gradients = np.zeros(size), np.zeros(size, np.int64)
+        self._own_gradients: list[np.ndarray] = []
+        self.members = []
+        for index, (buffer, scratch) in enumerate(zip(buffers, self._scratch, strict=True)):
+            record = np.zeros(team.RECORD_LENGTH, np.int64)
+            record[[team.SIZE, team.INDEX, team.TILES, team.BLOCK]] = size, index, self.tiles, block
+            record[[team.MULTIPLY, team.COLUMN_SUMS, team.YIELD]] = multiply, column_sums, team.yield_address()
+            record[team.SCRATCH], record[team.MEETING] = _address(scratch), _address(self._meeting)
+            record[team.SUMS], record[team.GRADIENTS] = _address(self._sums), _address(self._gradients)
+            self.members.append((buffer, layout.table, record))
+
+    def gradients(self, dtheta: np.ndarray) -> list[np.ndarray]:
+        """Where each member puts its gradient: the first into dtheta."""
+        while not self.tiles and len(self._own_gradients) < self.size - 1:
+            self._own_gradients.append(np.empty_like(dtheta))
+        gradients = [dtheta] * self.size if self.tiles else [dtheta, *self._own_gradients]
+        self._gradients[:] = [_address(gradient) for gradient in gradients]
+        return gradients
+
+    def run(self, entry: Callable, arguments: list[tuple[Any, ...]]) -> list[Any]:
+        """Every member enters with its arguments; what they return, in order.
+
+        Threads are made for each call: no pool is left over that a fork would lose, and none that stays asleep while
+        another library waits for processors.
+        """
+        if self.size == 1:
+            return [entry(*arguments[0])]
+        if not entry.overloads:
+            jit.compile_for(entry, arguments[0])  # once, and not in all threads
+        results: list[Any] = [None] * self.size
+
+        def enter(index: int) -> None:
+            results[index] = entry(*arguments[index])
+
+        self._meeting[:] = 0
+        others = [threading.Thread(target=enter, args=(index,)) for index in range(1, self.size)]
+        started = []
+        try:
+            for other in others:
+                other.start()
+                started.append(other)
+            enter(0)
+        except BaseException:
+            # An interrupt before everybody was there: who waits goes home.
+            self._meeting[team.DISSOLVED] = 1
+            raise
+        finally:
+            for other in started:
+                other.join()
+        return results
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]

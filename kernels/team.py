@@ -1,0 +1,170 @@
+"""A team: threads that run the same compiled program, each on its share of the examples.
+
+Every member has a record, a short array of integers that reaches the verbs with each matrix. What members tell one
+another goes through memory that all of them see, between barriers.
+
+A barrier waits a short while for the others by looking again and again, since most waits end within a microsecond, and
+then yields the processor: where another process holds a core, spinning on would take from the very thread that is
+waited for.
+"""
+
+import ctypes
+import platform
+import sys
+
+from accelnn.kernels.calls import pointer_from
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = [
+    "BATCH",
+    "BLOCK",
+    "COLUMN_SUMS",
+    "DISSOLVED",
+    "FIRST",
+    "GRADIENTS",
+    "INDEX",
+    "LATER",
+    "MEETING",
+    "MEETING_LENGTH",
+    "MULTIPLY",
+    "RECORD_LENGTH",
+    "SCRATCH",
+    "SIZE",
+    "SUMS",
+    "TILES",
+    "YIELD",
+    "meet",
+    "share",
+    "yield_address",
+]
+
+# Places of a member's record.
+(
+    SIZE,  # members of the team
+    INDEX,  # this member's number, from 0
+    MEETING,  # address of the barrier
+    YIELD,  # address of the function that gives the processor to another thread
+    MULTIPLY,  # address of the matrix product
+    COLUMN_SUMS,  # address of the bias gradient's kernel
+    SCRATCH,  # address of this member's working memory for products
+    SUMS,  # address of one float64 a member
+    GRADIENTS,  # address of the addresses of the members' gradients
+    TILES,  # 1: the members split dW and keep one gradient; 0: each keeps the gradient of its examples
+    BLOCK,  # most examples in one pass
+    BATCH,  # examples in the whole batch
+    FIRST,  # this member's first example within the batch
+    LATER,  # 0 in the first pass over a share, which overwrites the gradient; then 1: add to it
+) = range(14)
+RECORD_LENGTH = 16
+
+LOOKS = 1000  # at a barrier, some tens of microseconds, before the processor is yielded
+
+# Places of a barrier, on different cache lines.
+ARRIVALS, TURN, DISSOLVED = 0, 16, 17
+MEETING_LENGTH = 32
+_I64 = ir.IntType(64)
+
+
+def yield_address() -> int:
+    """The operating system's function that yields the processor."""
+    if sys.platform == "win32":
+        return ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value or 0
+    return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+
+
+def share(size, members, index):
+    """Begin of a member's part of `size` things; index + 1 gives its end."""
+    return size * index // members
+
+
+def meet(member):
+    """Wait until every member is here. What each wrote before, all can read after.
+
+    False: the team was dissolved, because one of its threads could not start.
+    """
+    size = member[SIZE]
+    if size == 1:
+        return True
+    place = pointer_from(member[MEETING], member)
+    turn = _look(place, TURN)
+    if _arrive(place) == size - 1:
+        _announce(place, ARRIVALS, 0)
+        _announce(place, TURN, turn + 1)
+        return True
+    looks = 0
+    while _look(place, TURN) == turn:
+        if _look(place, DISSOLVED) != 0:
+            return False
+        looks += 1
+        if looks < LOOKS:
+            _pause()
+        else:
+            _yield_processor(member[YIELD])
+    return True
+
+
+@intrinsic
+def _arrive(context, place):
+    """Add one to the arrivals; how many there were before."""
+
+    def build(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", arguments[0], _I64(1), "acq_rel")
+
+    return types.int64(place), build
+
+
+@intrinsic
+def _look(context, place, index):
+    """Read an integer, and be sure to see all that was written before it."""
+
+    def build(context, builder, signature, arguments):
+        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
+
+    return types.int64(place, types.int64), build
+
+
+@intrinsic
+def _announce(context, place, index, value):
+    """Write an integer after all that was written before it."""
+
+    def build(context, builder, signature, arguments):
+        place, index, value = arguments
+        builder.store_atomic(value, builder.gep(place, [index]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(place, types.int64, types.int64), build
+
+
+# The instruction for a waiting loop, by processor.
+_X86, _ARM = ("llvm.x86.sse2.pause", ()), ("llvm.aarch64.hint", (1,))
+_PAUSES = {"x86_64": _X86, "AMD64": _X86, "aarch64": _ARM, "arm64": _ARM}
+
+
+@intrinsic
+def _pause(context):
+    """Tell the processor that this is a waiting loop."""
+
+    def build(context, builder, signature, arguments):
+        name, numbers = _PAUSES.get(platform.machine(), (None, ()))
+        if name is not None:
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(32)] * len(numbers))
+            function = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(function, [ir.IntType(32)(number) for number in numbers])
+        return context.get_dummy_value()
+
+    return types.void(), build
+
+
+@intrinsic
+def _yield_processor(context, address):
+    """Call the operating system's function."""
+
+    def build(context, builder, signature, arguments):
+        function = ir.FunctionType(ir.IntType(32), [])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), build
