@@ -169,7 +169,8 @@ def find_cases(names: list[str]) -> list[Case]:
 
 def default_learning_rate(optimizer: str, n_0: int) -> float:
     """For a network that is no standard case: smaller where many inputs make the loss steeper."""
-    return 1e-3 / max(1.0, n_0 / 100) ** 0.5 if optimizer == "adam" else 0.1 / max(1.0, n_0 / 20) ** 0.5
+    rate = 1e-3 * min(1.0, 100 / n_0) ** 0.5 if optimizer == "adam" else 0.1 * min(1.0, 20 / n_0) ** 0.5
+    return float(f"{rate:.1g}")
 
 
 def variant(case: Case, **changes: Any) -> Case:

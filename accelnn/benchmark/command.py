@@ -3,10 +3,10 @@
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelnn import checks
 from accelnn.backends import BACKENDS
@@ -79,7 +79,7 @@ def chosen_cases(options: Options) -> list[cases.Case]:
     """The standard cases asked for, or one of the user's own sizes."""
     if options.sizes is not None and options.case:
         raise DataError("--sizes: goes with no --case; give one of them")
-    changes = {
+    changes: dict[str, Any] = {
         "activation": _known("--activation", options.activation, cases.ACTIVATIONS),
         "output": _known("--output-activation", options.output_activation, cases.LOSSES),
         "optimizer": _known("--optimizer", options.optimizer, cases.OPTIMIZERS),
@@ -95,7 +95,7 @@ def chosen_cases(options: Options) -> list[cases.Case]:
     return [_fitted(cases.variant(case, **changes)) for case in chosen]
 
 
-def _own(text: str, changes: dict) -> cases.Case:
+def _own(text: str, changes: dict[str, Any]) -> cases.Case:
     try:
         sizes = checks.layer_sizes([int(part) for part in text.split(",")])
     except ValueError:  # a DataError is one too
@@ -145,9 +145,9 @@ def _names(option: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return known if "all" in names else tuple(name for name in names if name != "none")
 
 
-def _known(option: str, name: str | None, known: object) -> str | None:
+def _known(option: str, name: str | None, known: Iterable[str]) -> str | None:
     if name is not None:
-        require_known(option, name, tuple(known))  # type: ignore[arg-type, call-overload]
+        require_known(option, name, known)
     return name
 
 

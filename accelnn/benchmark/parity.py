@@ -1,5 +1,6 @@
 """Whether contestants computed the same: the loss of the parameters that each returns, found by one short pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ __all__ = ["MOVED", "TOLERANCE", "loss", "why_refused"]
 TOLERANCE = {"float32": 1e-3, "float64": 1e-8}
 MOVED = 1e-2  # J must have left its start by this share, or equal losses would say nothing
 
-_HIDDEN = {
+_HIDDEN: dict[str, Callable[[Any], Any]] = {
     "identity": lambda Z: Z,
     "relu": lambda Z: np.maximum(Z, 0.0),
     "sigmoid": lambda Z: 0.5 * (1.0 + np.tanh(0.5 * Z)),

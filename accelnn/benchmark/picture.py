@@ -38,15 +38,15 @@ def draw(report: Report, path: Path) -> None:
             axes.barh(
                 [outcome.name for outcome in bars], medians, xerr=whiskers, color=colors, ecolor="black", capsize=2
             )
-            for place, median in enumerate(medians):
-                axes.text(median, place, f"   {seconds_text(median)}", va="center", fontsize=7)
+            for place, each in enumerate(figures):
+                axes.text(each.upper_quartile, place, f"  {seconds_text(each.median)}", va="center", fontsize=7)
         base, ours = floor(comparison), best(comparison)
         if base:
             least = summary(base.seconds_per_step).median
             axes.axvline(
                 least, color=FLOOR, linewidth=1.2, label=f"floor: matrix products alone, {seconds_text(least)}"
             )
-            axes.legend(fontsize=7, loc="lower right", frameon=False)
+            axes.legend(fontsize=7, loc="upper right", frameon=False)
             medians = [*medians, least]
         if medians:
             # A bar needs a length on a logarithmic axis too: it starts a factor below the shortest.

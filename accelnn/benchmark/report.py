@@ -16,7 +16,7 @@ __all__ = ["Report", "best", "bytes_text", "floor", "print_report", "ratios", "s
 
 COLUMNS = (
     "",
-    "step (median)",
+    "step",
     "quartiles",
     "minimum",
     "to accelnn",
@@ -27,7 +27,7 @@ COLUMNS = (
     "memory",
 )
 NOTES = (
-    "step: seconds of training a step; quartiles and minimum over the rounds",
+    "step: time of a training step, the median of the rounds, with their quartiles and minimum",
     "to accelnn, to floor: that time divided by accelnn's best backend's and by the floor's, the median of the rounds' "
     "ratios",
     "floor: the step's matrix products alone, as NumPy calls them; it trains nothing",
@@ -35,6 +35,7 @@ NOTES = (
     "memory: the most beyond what was held before the first epoch, compilation included",
 )
 
+TIMES = 6  # of these columns, the first
 UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 
@@ -108,6 +109,7 @@ def bytes_text(count: int | None) -> str:
 
 def print_report(report: Report, console: "Console") -> None:
     """To the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
@@ -117,14 +119,15 @@ def print_report(report: Report, console: "Console") -> None:
     say(report.heading())
     for comparison in report.comparisons:
         say(f"\n{comparison.case.name}: {comparison.case.describe()}")
-        table = Table(*(Text(column) for column in COLUMNS))
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for column in table.columns:
-            column.no_wrap = True
-        for row in _rows(comparison):
-            table.add_row(*map(Text, row))
-        console.print(table, soft_wrap=not console.is_terminal)
+        rows = _rows(comparison)
+        # Two tables, so that each fits a terminal of 80 columns.
+        for part in (range(TIMES), (0, *range(TIMES, len(COLUMNS)))):
+            table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+            for i in part:
+                table.add_column(Text(COLUMNS[i]), justify="right" if i else "left", no_wrap=True)
+            for row in rows:
+                table.add_row(*(Text(row[i]) for i in part))
+            console.print(table)
         for line in _absent(comparison):
             say(line)
     say("")

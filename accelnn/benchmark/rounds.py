@@ -54,7 +54,8 @@ class Outcome:
     reason : str or None
         Why it is not timed.
     loss : float or None
-        J after the training that all must agree on; None for the floor, which trains nothing.
+        J after the training that all must agree on; None where it is not finite, and for the floor, which trains
+        nothing.
     import_seconds, first_fit_seconds : float or None
         Of importing its library, and of its first epoch, compilation included.
     memory_bytes : int or None
@@ -151,10 +152,11 @@ def compare(case: Case, entries: Sequence[Entry], settings: Settings, watch: Wat
             outcome.import_seconds = answer["import_seconds"]
             outcome.first_fit_seconds = answer["first_fit_seconds"]
             if name != "floor":
-                outcome.loss = parity.loss(data, *answer["parameters"])
-                expected = outcome.loss if entry is reference else expected
+                J = parity.loss(data, *answer["parameters"])
+                expected = J if entry is reference else expected
                 allowed = max(parity.TOLERANCE[case.dtype], entry.tolerance)
-                outcome.reason = parity.why_refused(outcome.loss, start, expected, allowed)
+                outcome.reason = parity.why_refused(J, start, expected, allowed)
+                outcome.loss = J if math.isfinite(J) else None
             if outcome.reason:
                 outcome.status = "refused"
             if outcome.reason or not listed:

@@ -1,5 +1,8 @@
 """NumPy as a student writes it from the equations: plain expressions, a new array for each."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from accelnn.benchmark.cases import BETA1, BETA2, EPSILON, Problem
@@ -19,14 +22,14 @@ def softmax(Z):
     return E / E.sum(axis=0)
 
 
-G = {
+G: dict[str, Callable] = {
     "identity": lambda Z: Z,
     "relu": lambda Z: np.maximum(Z, 0),
     "sigmoid": sigmoid,
     "softmax": softmax,
     "tanh": np.tanh,
 }
-G_PRIME = {
+G_PRIME: dict[str, Callable] = {
     "identity": lambda A: np.ones_like(A),
     "relu": lambda A: (A > 0).astype(A.dtype),
     "sigmoid": lambda A: A * (1 - A),
@@ -42,17 +45,18 @@ class Textbook:
         case = self.case = problem.case
         self.problem = problem
         self.L = len(case.sizes) - 1
-        self.g = [None, *[case.activation] * (self.L - 1), case.output]
+        self.g = ["", *[case.activation] * (self.L - 1), case.output]
         self.X, self.Y = np.ascontiguousarray(problem.X), np.ascontiguousarray(problem.Y)
         self.costs: list[float] = []
+        self.reset()
 
     def reset(self) -> None:
         """Copies of the common weights; Adam's moments at zero."""
-        self.W = [None, *(np.array(W, order="C") for W in self.problem.W[1:])]
-        self.b = [None, *(np.array(b, order="C") for b in self.problem.b[1:])]
+        self.W: list[Any] = [None, *(np.array(W, order="C") for W in self.problem.W[1:])]
+        self.b: list[Any] = [None, *(np.array(b, order="C") for b in self.problem.b[1:])]
         self.t = 0
-        self.V = [0.0] * (2 * self.L)
-        self.S = [0.0] * (2 * self.L)
+        self.V: list[Any] = [0.0] * (2 * self.L)
+        self.S: list[Any] = [0.0] * (2 * self.L)
         self.costs = []
 
     def train(self, epochs: int) -> None:
@@ -70,7 +74,7 @@ class Textbook:
             A.append(G[self.g[l]](Z))
         self.costs.append(self.cost(A[L], Y))
         dZ = A[L] - Y
-        gradients = []
+        gradients: list[tuple[int, np.ndarray, np.ndarray]] = []
         for l in range(L, 0, -1):
             dW = 1 / m * dZ @ A[l - 1].T
             db = 1 / m * np.sum(dZ, axis=1, keepdims=True)
