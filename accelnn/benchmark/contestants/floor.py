@@ -11,7 +11,8 @@ __all__ = ["Floor", "create"]
 class Floor:
     """``W A``, ``dZ A^T`` and ``W^T dZ`` (for l > 1) into arrays that are there already.
 
-    Without biases and activations this is a linear network whose weights stand still, so every number stays in range.
+    Called as `numpy.dot`, which takes less time a call than `numpy.matmul`, and far less for a single example. Without
+    biases and activations this is a linear network whose weights stand still, so every number stays in range.
     """
 
     def __init__(self, problem: Problem):
@@ -40,12 +41,12 @@ class Floor:
                 Z, dZ = self.Z[m], self.dZ[m]
                 A = X[:, batch]
                 for l in range(1, L + 1):
-                    np.matmul(A.T, W[l].T, out=Z[l].T)
+                    np.dot(A.T, W[l].T, out=Z[l].T)
                     A = Z[l]
                 for l in range(L, 0, -1):
-                    np.matmul(Z[l - 1] if l > 1 else X[:, batch], dZ[l].T, out=dW[l].T)
+                    np.dot(Z[l - 1] if l > 1 else X[:, batch], dZ[l].T, out=dW[l].T)
                     if l > 1:
-                        np.matmul(dZ[l].T, W[l], out=dZ[l - 1].T)
+                        np.dot(dZ[l].T, W[l], out=dZ[l - 1].T)
 
     def parameters(self) -> Parameters:
         """Those it was given."""
