@@ -140,6 +140,12 @@ def test_the_judge_computes_what_accelnn_computes(kind):
     assert parity.loss(data, net.W, net.b) == pytest.approx(J, rel=1e-12)
 
 
+def test_weights_that_are_not_finite_have_such_a_loss():
+    data = problem(SMALL["sigmoid"])
+    W = [None, *(np.full_like(W, np.inf) for W in data.W[1:])]
+    assert not np.isfinite(parity.loss(data, W, data.b))
+
+
 @pytest.mark.parametrize(
     ("J", "words"),
     [
@@ -361,6 +367,14 @@ def test_the_picture_is_drawn(made_up, tmp_path):
     nothing = rounds.Comparison(CASES["64-100-10"], 2.3, 2, [rounds.Outcome("torch", "torch", "skipped", "no")])
     picture.draw(replace(made_up, comparisons=[*made_up.comparisons, nothing]), tmp_path / "bench.png")
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_heading_counts(made_up):
+    assert ", 2 threads each; 3 rounds of about 0.3 s, interleaved" in made_up.heading()
+    one = replace(made_up, settings=rounds.Settings(1, 1, busy=True))
+    assert one.heading().endswith(
+        ", 1 thread each; 1 round of about 0.3 s, interleaved, one core held by another process"
+    )
 
 
 def test_the_machine_is_described_without_names():

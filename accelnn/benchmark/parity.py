@@ -25,17 +25,19 @@ _HIDDEN: dict[str, Callable[[Any], Any]] = {
 def loss(problem: Problem, W: list[Any], b: list[Any]) -> float:
     """``J`` over all examples in float64; ``W[l]`` and ``b[l]`` for l = 1..L, place 0 unused."""
     case = problem.case
-    A, Y = problem.X.astype(np.float64), problem.Y.astype(np.float64)
-    for l in range(1, len(W)):
-        Z = np.asarray(W[l], np.float64) @ A + np.asarray(b[l], np.float64).reshape(-1, 1)
-        A = _HIDDEN[case.activation](Z)
-    if case.loss == "cross_entropy":
-        Z = Z - Z.max(axis=0)
-        each = np.log(np.exp(Z).sum(axis=0)) - (Z * Y).sum(axis=0)
-    elif case.loss == "binary_cross_entropy":
-        each = (np.logaddexp(0.0, Z) - Z * Y).sum(axis=0)
-    else:
-        each = (0.5 * (Z - Y) ** 2).sum(axis=0)
+    # Weights that are not finite give a loss that is not, and no warning.
+    with np.errstate(all="ignore"):
+        A, Y = problem.X.astype(np.float64), problem.Y.astype(np.float64)
+        for l in range(1, len(W)):
+            Z = np.asarray(W[l], np.float64) @ A + np.asarray(b[l], np.float64).reshape(-1, 1)
+            A = _HIDDEN[case.activation](Z)
+        if case.loss == "cross_entropy":
+            Z = Z - Z.max(axis=0)
+            each = np.log(np.exp(Z).sum(axis=0)) - (Z * Y).sum(axis=0)
+        elif case.loss == "binary_cross_entropy":
+            each = (np.logaddexp(0.0, Z) - Z * Y).sum(axis=0)
+        else:
+            each = (0.5 * (Z - Y) ** 2).sum(axis=0)
     return float(each.mean())
 
 

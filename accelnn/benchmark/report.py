@@ -59,11 +59,9 @@ class Report:
         """One line about machine and settings."""
         settings = self.settings
         busy = ", one core held by another process" if settings.busy else ""
-        plural = "" if settings.threads == 1 else "s"
-        return (
-            f"{self.machine['cpu']}, {self.machine['usable_cores']} cores, {settings.threads} thread{plural} each; "
-            f"{settings.rounds} rounds of about {settings.seconds:g} s, interleaved{busy}"
-        )
+        cores, threads = _count(self.machine["usable_cores"], "core"), _count(settings.threads, "thread")
+        length = f"{_count(settings.rounds, 'round')} of about {settings.seconds:g} s"
+        return f"{self.machine['cpu']}, {cores}, {threads} each; {length}, interleaved{busy}"
 
     def as_json(self) -> str:
         """Everything, with every round's figure."""
@@ -183,6 +181,10 @@ def _rows(comparison: Comparison) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _absent(comparison: Comparison) -> list[str]:
