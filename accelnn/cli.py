@@ -1,4 +1,4 @@
-"""The command line: ``accelnn train`` and ``accelnn predict``."""
+"""The command line: ``accelnn train``, ``accelnn predict`` and ``accelnn bench``."""
 
 import contextlib
 import os
@@ -245,6 +245,59 @@ def predict(
         except OSError as problem:
             raise DataError(f"{out}: cannot be written ({problem.strerror})") from None
         typer.echo(f"{len(X):,} predictions written to {out}", err=True)
+
+
+@app.command()
+def bench(
+    sizes: Annotated[
+        str | None, typer.Option(help="Widths of inputs, hidden layers and outputs, such as 784,256,128,10.")
+    ] = None,
+    case: Annotated[
+        list[str] | None, typer.Option(help="A standard case, such as 64-100-10-adam, or all; may be repeated.")
+    ] = None,
+    backends: Annotated[str, typer.Option(help="all, none, or some of numpy,numba,cupy.")] = "all",
+    peers: Annotated[str, typer.Option(help="all, none, or some of torch,jax,sklearn.")] = "all",
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step; 0 for all of them.")] = None,
+    examples: Annotated[int | None, typer.Option(help="Examples an epoch.")] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Of the hidden layers: relu, tanh, sigmoid or identity.")
+    ] = None,
+    output_activation: Annotated[
+        str | None,
+        typer.Option(help="softmax, sigmoid or identity (squared error); by default what suits the outputs."),
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adam.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Of every contestant; by default one a core.")] = None,
+    rounds: Annotated[int, typer.Option(help="How often each contestant is timed, in turn.")] = 9,
+    seconds: Annotated[float, typer.Option(help="Length of a contestant's round.")] = 0.3,
+    busy: Annotated[bool, typer.Option("--busy", help="Let another process hold one core meanwhile.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for bench.json, bench.md and bench.png.")] = None,
+) -> None:
+    """Time training beside other libraries. For example, accelnn bench --sizes 64,100,10 --peers torch,sklearn."""
+    with _one_line_errors():
+        from accelnn.benchmark.command import Options, run
+
+        options = Options(
+            sizes=sizes,
+            case=tuple(case or ()),
+            backends=backends,
+            peers=peers,
+            batch_size=batch_size,
+            examples=examples,
+            activation=activation,
+            output_activation=output_activation,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            dtype=dtype,
+            threads=threads,
+            rounds=rounds,
+            seconds=seconds,
+            busy=busy,
+            out=out,
+        )
+        run(options, Console())
 
 
 def _writable(out: Path | None, *inputs: str) -> None:

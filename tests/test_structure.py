@@ -33,6 +33,7 @@ FLOORS = (
     {"checks"},
     {"network"},
     {"training", "storage", "datasets", "data", "tablemodel"},
+    {"benchmark"},
     {"cli", "estimators"},
     {"__main__"},
 )
@@ -138,6 +139,10 @@ def test_kernels_import_kernels_alone(module):
         ("sklearn", {"estimators"}),
         ("typer", {"cli"}),
         ("rich", {"cli"}),
+        ("matplotlib", set()),
+        ("torch", set()),
+        ("jax", set()),
+        ("optax", set()),
     ],
 )
 def test_heavy_libraries_are_imported_where_they_are_used(library, homes):
