@@ -15,7 +15,8 @@ import numpy as np
 from accelnn.benchmark.cases import Case
 from accelnn.benchmark.contestants import ENTRIES
 from accelnn.benchmark.machine import machine
-from accelnn.benchmark.processes import Process, usable_cores
+from accelnn.benchmark.processes import Process
+from accelnn.threads import thread_count
 
 CONTESTANTS = ("accelnn numba", "floor")
 # So small a learning rate that the widest network stays finite: nothing is learnt here.
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=32, help="the largest number of layers")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="length of a round")
-    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--threads", type=int, default=thread_count())
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
 

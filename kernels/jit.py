@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,14 @@ def cache_folder() -> Path:
     return Path(base) / "accelnn" / "kernels"
 
 
-def source_stamp(package: Path) -> str:
-    """A hash of every Python source of the package and of the kernels.
+def source_stamp(sources: Iterable[Path]) -> str:
+    """A hash of the kernels' sources and of these, which are all that becomes compiled code.
 
     Numba itself looks only at the time stamp of the file that holds the compiled function, so that an edit of a verb
     would leave a stale program behind.
     """
     digest = hashlib.sha256()
-    for path in sorted({*package.rglob("*.py"), *Path(__file__).parent.rglob("*.py")}):
+    for path in sorted({*sources, *Path(__file__).parent.rglob("*.py")}):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

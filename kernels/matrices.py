@@ -2,9 +2,9 @@
 
 The page writes ``W[l]`` and ``A[l - 1]``. In compiled code W is a :class:`BlocksType`, a pointer and a table of
 offsets, whose ``W[l]`` is a :class:`MatrixType` made on the spot: a pointer, a shape, and the record of the member of
-the team that works on it (see :mod:`accelnn.kernels.team`). So one compilation serves every depth and every width, where a
-tuple of arrays would compile anew for each; and nothing is counted or allocated, since Python holds all memory for as
-long as compiled code runs.
+the team that works on it (see :mod:`accelnn.kernels.team`). So one compilation serves every depth and every width,
+where a tuple of arrays would compile anew for each; and nothing is counted or allocated, since Python holds all memory
+for as long as compiled code runs.
 """
 
 import operator

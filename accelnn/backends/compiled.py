@@ -1,7 +1,8 @@
 """The verbs as they stand inside the compiled page: thin, and around kernels that they call by address.
 
 An array is a matrix of :mod:`accelnn.kernels.matrices` (a flat vector, one of a single column); a layout is its table;
-a workspace is a flat buffer, the table, and the record of the member that runs (:mod:`accelnn.kernels.team`). Activations, losses and rules are addresses of kernels.
+a workspace is a flat buffer, the table, and the record of the member that runs (:mod:`accelnn.kernels.team`).
+Activations, losses and rules are addresses of kernels.
 
 A batch is split over the examples: each member takes its share through the network. Where the parameters are few,
 a member computes the gradient of its share, some examples at a time so that their activations stay in its cache, and

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numba.np.numpy_support import from_dtype
 
-import accelnn
 from accelnn import equations
 from accelnn.activations import ACTIVATIONS, Activation
 from accelnn.backends import compiled
@@ -29,7 +28,9 @@ from accelnn.threads import thread_count
 __all__ = ["NumbaBackend"]
 
 # Taken with the import, so that it belongs to the sources that were loaded.
-_STAMP = jit.source_stamp(Path(accelnn.__file__).parent)
+_PACKAGE = Path(__file__).parent.parent
+_COMPILED = ("activations", "binding", "elementary", "equations", "losses", "optimizers", "backends/compiled")
+_STAMP = jit.source_stamp(_PACKAGE / f"{name}.py" for name in (*_COMPILED, "backends/numba"))
 
 
 @cache

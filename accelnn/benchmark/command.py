@@ -13,7 +13,7 @@ from accelnn.backends import BACKENDS
 from accelnn.benchmark import cases
 from accelnn.benchmark.contestants import ENTRIES, FAMILIES, Entry
 from accelnn.benchmark.machine import machine
-from accelnn.benchmark.processes import usable_cores
+from accelnn.threads import thread_count
 from accelnn.benchmark.report import Report, print_report, write
 from accelnn.benchmark.rounds import Settings, Watch, compare
 from accelnn.errors import DataError, require_known
@@ -58,7 +58,7 @@ def run(options: Options, console: "Console") -> None:
         For an option that cannot be used, before anything is timed.
     """
     chosen, entries = chosen_cases(options), chosen_entries(options.backends, options.peers)
-    threads = usable_cores() if options.threads is None else checks.integer("--threads", options.threads, 1)
+    threads = thread_count() if options.threads is None else checks.integer("--threads", options.threads, 1)
     settings = Settings(
         threads,
         checks.integer("--rounds", options.rounds, 1),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import accelnn
-from accelnn.benchmark.processes import usable_cores
+from accelnn.threads import thread_count
 
 __all__ = ["cpu_model", "machine", "versions"]
 
@@ -53,7 +53,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
+        "usable_cores": thread_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),

@@ -12,7 +12,7 @@ from typing import Any
 from accelnn.benchmark.cases import Case
 from accelnn.benchmark.contestants import Entry
 
-__all__ = ["THREADS", "Process", "WorkerFailure", "busy_core", "usable_cores"]
+__all__ = ["THREADS", "Process", "WorkerFailure", "busy_core"]
 
 # How each library is told its number of threads, before it is imported. NPROC is the size of XLA's pool (JAX).
 THREADS = (
@@ -95,9 +95,3 @@ def busy_core(wanted: bool) -> Iterator[None]:
             yield
         finally:
             process.kill()
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
