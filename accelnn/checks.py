@@ -13,6 +13,8 @@ from accelnn.losses import Loss
 
 __all__ = ["integer", "layer_sizes", "matrix", "number", "targets"]
 
+SMALL = 4096  # elements up to which looking at each takes less time than preparing for an overflowing sum
+
 
 def layer_sizes(sizes: Any) -> tuple[int, ...]:
     """``n_0 .. n_L`` as integers, at least two of them, all positive."""
@@ -95,6 +97,8 @@ def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str
 
 
 def _array(argument: str, array: Any, backend: Backend) -> Any:
+    if type(array) is np.ndarray:
+        return array
     if isinstance(array, np.ma.MaskedArray):
         raise DataError(f"{argument}: is a masked array; fill it, or leave out the examples with masked values")
     if isinstance(array, np.ndarray) or backend.owns(array):
@@ -113,6 +117,8 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
 def _columns(array: Any, dtype: str, backend: Backend) -> Any:
     """The same values in the backend's memory, each column contiguous; no copy where none is needed."""
     if isinstance(array, np.ndarray):
+        if array.dtype == dtype and array.flags.f_contiguous:
+            return backend.from_host(array)
         with np.errstate(over="ignore"):
             return backend.from_host(np.asfortranarray(array, dtype=dtype))
     return backend.xp.asarray(array, dtype=getattr(backend.xp, dtype))
@@ -122,6 +128,8 @@ def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:
     if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
         raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
     if isinstance(array, np.ndarray) and array.dtype.kind != "f":
+        return
+    if isinstance(array, np.ndarray) and array.size <= SMALL and np.logical_and.reduce(np.isfinite(array), axis=None):
         return
     xp = np if isinstance(array, np.ndarray) else backend.xp
     with np.errstate(all="ignore"):

@@ -123,6 +123,7 @@ class Network:
         self._theta = self.backend.from_host(theta.astype(self.dtype))
         self.W, self.b = self.layout.parameters(self._theta)
         self.epochs_trained = 0
+        self._prepared: dict[int, tuple[Any, ...]] = {}
 
     def __repr__(self) -> str:
         names = self.activations[0] if len(set(self.activations)) == 1 else list(self.activations)
@@ -145,13 +146,13 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         # A backend goes by its name, and the views are made anew, so that a copy's W and b belong to its own theta.
-        state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b", "_prepared")}
         if self.backend.name in BACKENDS:
             state["backend"] = self.backend.name, self.backend.threads
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _prepared={})
         if isinstance(self.backend, tuple):
             self.backend = get_backend(*self.backend)
         self.W, self.b = self.layout.parameters(self._theta)
@@ -202,12 +203,17 @@ class Network:
         X = checks.matrix("X", X, self.sizes[0], self.dtype, backend)
         m = X.shape[1]
         block = min(m, self.block)
-        layout, work = backend.layout(self.layout), backend.workspace(self.layout, block, self.dtype)
-        g = backend.activations([*self.activations, self.output], self.dtype)
+        # One prediction's workspace is kept for the next; a thread takes it away while it uses it.
+        prepared = self._prepared.pop(block, None) or (
+            backend.layout(self.layout),
+            backend.activations([*self.activations, self.output], self.dtype),
+            backend.workspace(self.layout, block, self.dtype),
+        )
         A = backend.empty((m, self.sizes[-1]), self.dtype).T
         for start in range(0, m, block):
             stop = min(start + block, m)
-            A[:, start:stop] = backend.predict(X[:, start:stop], self.theta, layout, g, work)
+            A[:, start:stop] = backend.predict(X[:, start:stop], self._theta, *prepared)
+        self._prepared = {block: prepared}
         return backend.to_host(A) if host else A
 
     def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0) -> tuple[float, Any]:

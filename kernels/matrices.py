@@ -42,7 +42,7 @@ class MatrixType(types.Type):
 class BlocksType(types.Type):
     """Matrices numbered 0..L in flat memory.
 
-    Matrix l has ``rows[l]`` rows and ``columns[l] if width == 0 else width`` columns. It starts at
+    Matrix l has ``rows[l]`` rows and ``columns[l] if width < 0 else width`` columns. It starts at
     ``at[l] * scale + rows[l] * skip``. Number 0 is a matrix of its own, `first`.
     """
 
@@ -115,7 +115,7 @@ def _getitem(blocks, l):
             if l == 0:
                 return blocks.first
             rows = blocks.rows[l]
-            columns = blocks.columns[l] if blocks.width == 0 else blocks.width
+            columns = blocks.columns[l] if blocks.width < 0 else blocks.width
             start = at(blocks.data, blocks.at[l] * blocks.scale + rows * blocks.skip)
             return matrix(start, rows, columns, blocks.first.member)
 

@@ -3,9 +3,9 @@
 Every member has a record, a short array of integers that reaches the verbs with each matrix. What members tell one
 another goes through memory that all of them see, between barriers.
 
-A barrier waits a short while for the others by looking again and again, since most waits end within a microsecond, and
-then yields the processor: where another process holds a core, spinning on would take from the very thread that is
-waited for.
+A barrier waits a short while for the others by looking again and again, since most waits end within some microseconds.
+Then it sleeps, on Linux; elsewhere it yields the processor. Where another process holds a core, a waiting thread that
+stayed awake would keep its own core from the very thread that it waits for: a sleeping one lets it move there.
 """
 
 import ctypes
@@ -24,6 +24,7 @@ __all__ = [
     "COLUMN_SUMS",
     "DISSOLVED",
     "FIRST",
+    "GATHER",
     "GRADIENTS",
     "INDEX",
     "LATER",
@@ -33,11 +34,13 @@ __all__ = [
     "RECORD_LENGTH",
     "SCRATCH",
     "SIZE",
+    "SLEEP",
     "SUMS",
     "TILES",
     "YIELD",
     "meet",
     "share",
+    "sleep_address",
     "yield_address",
 ]
 
@@ -47,6 +50,7 @@ __all__ = [
     INDEX,  # this member's number, from 0
     MEETING,  # address of the barrier
     YIELD,  # address of the function that gives the processor to another thread
+    SLEEP,  # address of the function that sleeps until a number changes, or 0
     MULTIPLY,  # address of the matrix product
     COLUMN_SUMS,  # address of the bias gradient's kernel
     SCRATCH,  # address of this member's working memory for products
@@ -56,15 +60,17 @@ __all__ = [
     BLOCK,  # most examples in one pass
     BATCH,  # examples in the whole batch
     FIRST,  # this member's first example within the batch
+    GATHER,  # address of memory for a gathered share of X, then of Y
     LATER,  # 0 in the first pass over a share, which overwrites the gradient; then 1: add to it
-) = range(14)
+) = range(16)
 RECORD_LENGTH = 16
 
-LOOKS = 1000  # at a barrier, some tens of microseconds, before the processor is yielded
+LOOKS = 500  # at a barrier, some tens of microseconds, before sleeping
 
 # Places of a barrier, on different cache lines.
-ARRIVALS, TURN, DISSOLVED = 0, 16, 17
-MEETING_LENGTH = 32
+ARRIVALS, TURN, DISSOLVED, SLEEPERS, SECONDS, NANOSECONDS = 0, 16, 17, 32, 34, 35
+MEETING_LENGTH = 48
+LONGEST_SLEEP = 10_000_000  # nanoseconds, after which a sleeper looks for itself
 _I64 = ir.IntType(64)
 
 
@@ -73,6 +79,13 @@ def yield_address() -> int:
     if sys.platform == "win32":
         return ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value or 0
     return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+
+
+def sleep_address() -> int:
+    """The C library's entry to the operating system, where it is Linux on a processor whose call numbers are known."""
+    if sys.platform != "linux" or platform.machine() not in _FUTEX:
+        return 0
+    return ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value or 0
 
 
 def share(size, members, index):
@@ -90,9 +103,11 @@ def meet(member):
         return True
     place = pointer_from(member[MEETING], member)
     turn = _look(place, TURN)
-    if _arrive(place) == size - 1:
+    if _add(place, ARRIVALS, 1) == size - 1:
         _announce(place, ARRIVALS, 0)
-        _announce(place, TURN, turn + 1)
+        _add(place, TURN, 1)
+        if _look(place, SLEEPERS) != 0:
+            _wake(member[SLEEP], place)
         return True
     looks = 0
     while _look(place, TURN) == turn:
@@ -101,19 +116,63 @@ def meet(member):
         looks += 1
         if looks < LOOKS:
             _pause()
+        elif member[SLEEP] != 0:
+            _add(place, SLEEPERS, 1)
+            _sleep(member[SLEEP], place, turn)
+            _add(place, SLEEPERS, -1)
         else:
             _yield_processor(member[YIELD])
     return True
 
 
+# Linux's call "futex" (man 2 futex), by processor; and what it is asked to do, for threads of one process.
+_FUTEX = {"x86_64": 202, "aarch64": 98}
+_WAIT, _WAKE = 128, 129
+
+
+def _system_call(builder, address, numbers):
+    function = ir.FunctionType(_I64, [_I64] * len(numbers))
+    builder.call(builder.inttoptr(address, function.as_pointer()), numbers)
+
+
 @intrinsic
-def _arrive(context, place):
-    """Add one to the arrivals; how many there were before."""
+def _sleep(context, address, place, turn):
+    """Sleep unless the meeting is over, until it is, or for LONGEST_SLEEP."""
 
     def build(context, builder, signature, arguments):
-        return builder.atomic_rmw("add", arguments[0], _I64(1), "acq_rel")
+        address, place, turn = arguments
+        watched = builder.ptrtoint(builder.gep(place, [_I64(TURN)]), _I64)
+        longest = builder.ptrtoint(builder.gep(place, [_I64(SECONDS)]), _I64)
+        number = _I64(_FUTEX.get(platform.machine(), 0))
+        _system_call(builder, address, [number, watched, _I64(_WAIT), turn, longest, _I64(0), _I64(0)])
+        return context.get_dummy_value()
 
-    return types.int64(place), build
+    return types.void(address, place, turn), build
+
+
+@intrinsic
+def _wake(context, address, place):
+    """Wake all that sleep."""
+
+    def build(context, builder, signature, arguments):
+        address, place = arguments
+        watched = builder.ptrtoint(builder.gep(place, [_I64(TURN)]), _I64)
+        number = _I64(_FUTEX.get(platform.machine(), 0))
+        _system_call(builder, address, [number, watched, _I64(_WAKE), _I64(2**31 - 1), _I64(0), _I64(0), _I64(0)])
+        return context.get_dummy_value()
+
+    return types.void(address, place), build
+
+
+@intrinsic
+def _add(context, place, index, number):
+    """Add to an integer that all members see; what it was before."""
+
+    def build(context, builder, signature, arguments):
+        place, index, number = arguments
+        return builder.atomic_rmw("add", builder.gep(place, [index]), number, "seq_cst")
+
+    return types.int64(place, types.int64, types.int64), build
 
 
 @intrinsic
@@ -121,7 +180,7 @@ def _look(context, place, index):
     """Read an integer, and be sure to see all that was written before it."""
 
     def build(context, builder, signature, arguments):
-        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "acquire", 8)
+        return builder.load_atomic(builder.gep(arguments[0], [arguments[1]]), "seq_cst", 8)
 
     return types.int64(place, types.int64), build
 

@@ -18,7 +18,10 @@ from conftest import FACTORIES
 
 import accelnn
 from accelnn import AccelnnError, BackendUnavailableError, Network, backends, equations, get_backend, verbs
+from accelnn.activations import ACTIVATIONS
 from accelnn.backends.base import Backend
+from accelnn.losses import LOSSES
+from accelnn.optimizers import RULES
 
 ROOT = Path(accelnn.__file__).parent
 KERNELS = Path(importlib.import_module("accelnn.kernels").__file__).parent
@@ -465,12 +468,24 @@ def test_a_name_gives_one_backend_and_a_backend_gives_itself():
 def test_an_edit_of_any_source_gives_another_cache(tmp_path):
     from accelnn.kernels import jit
 
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "verbs.py").write_text("a = 1")
-    first = jit.source_stamp(tmp_path)
-    assert jit.source_stamp(tmp_path) == first
-    (tmp_path / "deep" / "verbs.py").write_text("a = 2")
-    assert jit.source_stamp(tmp_path) != first
+    source = tmp_path / "verbs.py"
+    source.write_text("a = 1")
+    first = jit.source_stamp([source])
+    assert jit.source_stamp([source]) == first
+    source.write_text("a = 2")
+    assert jit.source_stamp([source]) != first
+
+
+def test_the_cache_is_stamped_with_every_source_that_is_compiled():
+    """A function of ours that compiled code contains comes from one of the stamped files, or from the kernels."""
+    from accelnn.backends import numba
+
+    stamped = {*numba.SOURCES, *KERNELS.rglob("*.py")}
+    assert Path(equations.__file__) in stamped
+    for entry in (*ACTIVATIONS.values(), *LOSSES.values(), *RULES.values()):
+        for formula in vars(entry).values():
+            if inspect.isfunction(formula):
+                assert Path(formula.__code__.co_filename) in stamped
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ class Backend:
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):
         self.xp, self.device = xp, device
         self.threads: int | None = None
+        self._array: type | None = None
         self.verbs = {name: getattr(verbs, name) for name in verbs.__all__} | (overrides or {})
         # Rung 3: the page, with the signatures that it has in accelnn.equations.
         self.predict = self.bind(equations.predict)
@@ -94,7 +95,9 @@ class Backend:
 
     def owns(self, array: Any) -> bool:
         """Whether `array` already lives where this backend computes."""
-        return isinstance(array, type(self.empty(0, "float32")))
+        if self._array is None:
+            self._array = type(self.empty(0, "float32"))
+        return isinstance(array, self._array)
 
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""

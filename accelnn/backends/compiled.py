@@ -21,6 +21,7 @@ from accelnn.kernels.team import (
     BLOCK,
     COLUMN_SUMS,
     FIRST,
+    GATHER,
     GRADIENTS,
     INDEX,
     LATER,
@@ -45,7 +46,7 @@ def linear_activation(W, b, A_prev, g, out=None):
     member = A_prev.member
     n, k, m = W.rows, W.columns, A_prev.columns
     # A large W would have to come into the cache again for each group of rows.
-    rows = max(64, EPILOGUE // n // 8 * 8) if n * k <= EPILOGUE else m
+    rows = max(64, EPILOGUE // n // 8 * 8) if n * k <= EPILOGUE else max(m, 1)
     for first in range(0, m, rows):
         count = min(rows, m - first)
         A_rows, Z_rows = at(A_prev.data, first * k), at(Z.data, first * n)
@@ -174,7 +175,7 @@ def parameters(theta, layout):
     """W and b as sequences of matrices."""
     first = matrix(theta.data, 0, 0, theta.member)
     units, inputs = layout[0], layout[1]
-    W = blocks(theta.data, layout[2], units, inputs, 1, 0, 0, first)
+    W = blocks(theta.data, layout[2], units, inputs, 1, -1, 0, first)
     b = blocks(theta.data, layout[3], units, inputs, 1, 1, 0, first)
     return W, b
 
@@ -191,15 +192,15 @@ def activations(work, X):
 
 
 def batch(X, Y, order, start, stop, work):
-    """A member's share of the batch: slices of the data, or examples gathered into the workspace."""
-    member = X.member
-    first, last = own_share(member, stop - start)
+    """A member's share of the batch: slices of the data, or examples that are gathered."""
+    member, m = X.member, stop - start
+    first, last = own_share(member, m)
     if order.shape[0] == 0:
         return some(X, start + first, last - first), some(Y, start + first, last - first)
-    data, layout, _ = work
-    skip = first if member[TILES] == 1 else 0
-    X_own = at(pointer(data), skip * X.rows)
-    Y_own = at(pointer(data), layout[6, 0] * room(work) + skip * Y.rows)
+    gathered = pointer_from(member[GATHER], X.data)
+    X_own, Y_own = gathered, at(gathered, X.rows * (last - first))
+    if member[TILES] == 1:
+        X_own, Y_own = at(gathered, X.rows * first), at(gathered, X.rows * m + Y.rows * first)
     for i in range(last - first):
         k = order[start + first + i]
         for j in range(X.rows):

@@ -30,7 +30,11 @@ __all__ = ["NumbaBackend"]
 # Taken with the import, so that it belongs to the sources that were loaded.
 _PACKAGE = Path(__file__).parent.parent
 _COMPILED = ("activations", "binding", "elementary", "equations", "losses", "optimizers", "backends/compiled")
-_STAMP = jit.source_stamp(_PACKAGE / f"{name}.py" for name in (*_COMPILED, "backends/numba"))
+SOURCES = tuple(_PACKAGE / f"{name}.py" for name in (*_COMPILED, "backends/numba"))
+_STAMP = jit.source_stamp(SOURCES)
+
+
+_NAMES = {np.dtype(name): name for name in PRECISIONS}  # dtype.name takes a microsecond
 
 
 @cache
@@ -46,17 +50,20 @@ def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> int:
     return jit.kernel(bound, loops.signature(template, from_dtype(np.dtype(dtype))), f"{key}-{dtype}", _STAMP)
 
 
+@cache
 def _activate_kernel(entry: Activation, dtype: str) -> int:
     if entry.columnwise:
         return _kernel(loops.activate_softmax, entry.name, dtype, **_softmax(dtype))
     return _kernel(loops.activate, entry.name, dtype, function=_formulas(dtype)(entry.function))
 
 
+@cache
 def _differentiate_kernel(entry: Activation, dtype: str) -> int:
     assert entry.backward is not None
     return _kernel(loops.differentiate, entry.name, dtype, function=_formulas(dtype)(entry.backward))
 
 
+@cache
 def _lose_kernel(entry: Loss, dtype: str) -> int:
     key = f"{entry.name}-{entry.output}"
     if entry.columnwise:
@@ -71,6 +78,7 @@ def _softmax(dtype: str) -> dict[str, Any]:
     return {name: formulas(SCALARS[name]) for name in ("exp", "log1p")}
 
 
+@cache
 def _update_kernel(rule: Rule, dtype: str) -> int:
     count = len(inspect.signature(rule.update).parameters) - 2 - len(rule.state)
     return _kernel(
@@ -125,17 +133,19 @@ class NumbaBackend(Backend):
         return functools.wraps(function)(lambda *arguments: run(*arguments))
 
     def _predict(self, X, theta, layout, g, work):
-        entry, rows = _entry("predict", theta.dtype.name), _readable(X.T)
+        entry, rows = _entry("predict", _NAMES[theta.dtype]), _readable(X.T)
         out = np.empty((X.shape[1], layout[0, -1]), theta.dtype)
-        work.run(entry, [(rows, out, theta, layout, g, member) for member in work.members])
+        members = work.for_pass(len(rows) * theta.size)
+        work.run(entry, [(rows, out, theta, layout, g, member) for member in members])
         return out.T
 
     def _evaluate(self, X, Y, theta, layout, g, loss, work):
-        entry, rows = _entry("evaluate", theta.dtype.name), (_readable(X.T), _readable(Y.T))
-        return sum(work.run(entry, [(*rows, theta, layout, g, loss, member) for member in work.members]))
+        entry, rows = _entry("evaluate", _NAMES[theta.dtype]), (_readable(X.T), _readable(Y.T))
+        members = work.for_pass(X.shape[1] * theta.size)
+        return sum(work.run(entry, [(*rows, theta, layout, g, loss, member) for member in members]))
 
     def _loss_and_gradient(self, X, Y, theta, dtheta, layout, g, loss, l2, work):
-        entry, rows = _entry("loss_and_gradient", theta.dtype.name), (_readable(X.T), _readable(Y.T))
+        entry, rows = _entry("loss_and_gradient", _NAMES[theta.dtype]), (_readable(X.T), _readable(Y.T))
         gradients = zip(work.gradients(dtheta), work.members, strict=True)
         return sum(work.run(entry, [(*rows, theta, d, layout, g, loss, float(l2), member) for d, member in gradients]))
 
@@ -160,7 +170,7 @@ class NumbaBackend(Backend):
         s,
         end,
     ):
-        entry, rows = _entry("train", theta.dtype.name), (_readable(X.T), _readable(Y.T))
+        entry, rows = _entry("train", _NAMES[theta.dtype]), (_readable(X.T), _readable(Y.T))
         parts = [losses, *(np.zeros_like(losses) for _ in work.members[1:])]
         before, after = (state, layout, g, loss, rule, float(l2), float(clip_norm)), (order, size, coefficients)
         members = zip(work.gradients(dtheta), work.members, parts, strict=True)

@@ -13,7 +13,8 @@ __all__ = ["Team"]
 
 SHARED_GRADIENT = 2**19  # bytes of parameters from which on the members share one gradient
 CACHE = 3 * 2**16  # bytes of activations that one pass over examples may fill
-WORTHWHILE = 3e5  # multiplications a pass that make up for another member
+WORTHWHILE = 3e5  # multiplications in each of many steps that make up for another member
+FETCHING = 2e7  # multiplications that make up for starting the other members' threads
 
 
 class Team:
@@ -45,8 +46,12 @@ class Team:
         buffers = [empty(layout.n_work * block)]
         buffers *= size if self.tiles else 1
         buffers += [empty(layout.n_work * block) for _ in range(size - len(buffers))]
+        # Memory for a gathered batch; what is not needed is never touched, and so takes no memory.
+        row = layout.sizes[0] + layout.sizes[-1]
+        self._gather = [empty(row * (capacity if self.tiles else share)) for _ in range(1 if self.tiles else size)]
         self._scratch = [empty(products.scratch_length(max(layout.sizes), itemsize)) for _ in range(size)]
         self._meeting = np.zeros(team.MEETING_LENGTH, np.int64)
+        self._meeting[team.NANOSECONDS] = team.LONGEST_SLEEP
         self._sums, self._gradients = np.zeros(size), np.zeros(size, np.int64)
         self._own_gradients: list[np.ndarray] = []
         self.members = []
@@ -54,9 +59,20 @@ class Team:
             record = np.zeros(team.RECORD_LENGTH, np.int64)
             record[[team.SIZE, team.INDEX, team.TILES, team.BLOCK]] = size, index, self.tiles, block
             record[[team.MULTIPLY, team.COLUMN_SUMS, team.YIELD]] = multiply, column_sums, team.yield_address()
+            record[team.GATHER] = _address(self._gather[0 if self.tiles else index])
+            record[team.SLEEP] = team.sleep_address()
             record[team.SCRATCH], record[team.MEETING] = _address(scratch), _address(self._meeting)
             record[team.SUMS], record[team.GRADIENTS] = _address(self._sums), _address(self._gradients)
             self.members.append((buffer, layout.table, record))
+
+        # One member that works alone, where the others would take longer to come than to work.
+        alone = self.members[0][2].copy()
+        alone[team.SIZE] = 1
+        self.alone = (*self.members[0][:2], alone)
+
+    def for_pass(self, multiplications: float) -> list[tuple[np.ndarray, ...]]:
+        """The members for one pass without training."""
+        return self.members if multiplications > FETCHING else [self.alone]
 
     def gradients(self, dtheta: np.ndarray) -> list[np.ndarray]:
         """Where each member puts its gradient: the first into dtheta."""
@@ -72,7 +88,7 @@ class Team:
         Threads are made for each call: no pool is left over that a fork would lose, and none that stays asleep while
         another library waits for processors.
         """
-        if self.size == 1:
+        if len(arguments) == 1:
             return [entry(*arguments[0])]
         if not entry.overloads:
             jit.compile_for(entry, arguments[0])  # once, and not in all threads
@@ -81,7 +97,7 @@ class Team:
         def enter(index: int) -> None:
             results[index] = entry(*arguments[index])
 
-        self._meeting[:] = 0
+        self._meeting[[team.ARRIVALS, team.DISSOLVED]] = 0
         others = [threading.Thread(target=enter, args=(index,)) for index in range(1, self.size)]
         started = []
         try:

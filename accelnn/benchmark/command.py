@@ -13,10 +13,10 @@ from accelnn.backends import BACKENDS
 from accelnn.benchmark import cases
 from accelnn.benchmark.contestants import ENTRIES, FAMILIES, Entry
 from accelnn.benchmark.machine import machine
-from accelnn.threads import thread_count
 from accelnn.benchmark.report import Report, print_report, write
 from accelnn.benchmark.rounds import Settings, Watch, compare
 from accelnn.errors import DataError, require_known
+from accelnn.threads import thread_count
 
 if TYPE_CHECKING:
     from rich.console import Console
