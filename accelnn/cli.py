@@ -20,6 +20,8 @@ from accelnn.errors import AccelnnError, DataError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from accelnn.backends.base import Backend
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -149,6 +151,7 @@ def train(
     l2: Annotated[float | None, typer.Option(help="Weight of the L2 penalty.")] = None,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of weights, batches and the split.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Most threads; by default all processors.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share of the rows that is held out, 0 for none.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to save the model.")] = None,
 ) -> None:
@@ -158,8 +161,9 @@ def train(
         from accelnn.tablemodel import TableModel, layer_widths
 
         console = Console()
-        chosen = accelnn.get_backend(backend)
+        chosen = accelnn.get_backend(backend, threads)
         _say(console, f"backend   {chosen.name}, {_why(backend)}; {chosen.describe()}")
+        _announce_compilation(console, chosen)
         dataset = load_table(data, target, task)
         given: dict[str, Any] = {
             "hidden": None if hidden is None else layer_widths(hidden),
@@ -298,6 +302,14 @@ def bench(
             out=out,
         )
         run(options, Console())
+
+
+def _announce_compilation(console: Console, backend: "Backend") -> None:
+    if backend.name == "numba":
+        from accelnn.kernels import jit
+
+        text = "compiling the kernels for this processor and precision; they are kept for the next run"
+        jit.listeners.append(lambda: _say(console, f"numba     {text}"))
 
 
 def _writable(out: Path | None, *inputs: str) -> None:

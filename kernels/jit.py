@@ -22,6 +22,7 @@ __all__ = [
     "formula",
     "inlined",
     "kernel",
+    "listeners",
     "source_stamp",
     "summing",
 ]
@@ -41,6 +42,8 @@ summing: Callable = numba.njit(**_OPTIONS | {"fastmath": {"contract", "reassoc"}
 inlined: Callable = numba.njit(**_OPTIONS, inline="always")
 
 
+# Called once, before the first compilation of this process: it takes seconds, and a person wants to know.
+listeners: list[Callable[[], None]] = []
 _kernels: list[CFunc] = []  # keeps the code behind every address alive
 
 
@@ -105,6 +108,13 @@ class _TolerantCache(FunctionCache):
     """A damaged file is a kernel that was not kept, and a full disk keeps none."""
 
     def load_overload(self, sig, target_context):
+        found = self._load(sig, target_context)
+        if found is None:
+            while listeners:
+                listeners.pop()()
+        return found
+
+    def _load(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
         except Exception as problem:  # unpickling a damaged file may raise anything

@@ -20,10 +20,16 @@ IN_PLACE = 2**20  # bytes of B that are read where they lie
 ALIASED = 2048  # rows of B at multiples of so many bytes compete for the same sets of the caches
 FAR = 4096  # bytes from which on a step along A is a step to another page
 
+
+def _unbound(*arguments):
+    raise NameError("the product runs only compiled, with its free names bound")
+
+
 # Free names, which differ by precision and processor: see `names`.
 LENGTH = ITEMSIZE = ROWS = 1
-panel_3 = panel_2 = panel_1 = panel_8_2 = panel_8_1 = panel_4_2 = panel_4_1 = panel_2_2 = panel_2_1 = panel_1_1 = None
-transpose_block = transpose_4 = None
+panel_3 = panel_2 = panel_1 = panel_8_2 = panel_8_1 = panel_4_2 = panel_4_1 = _unbound
+panel_2_2 = panel_2_1 = panel_1_1 = _unbound
+transpose_block = transpose_4 = _unbound
 
 
 def names(itemsize):

@@ -158,7 +158,7 @@ class _Tile:
             )
         builder.branch(store)
         builder.position_at_end(store)
-        results = []
+        results: list[list[ir.Instruction]] = []
         for pair in zip(scaled, added, strict=True):
             results.append([])
             for x, y in zip(*pair, strict=True):

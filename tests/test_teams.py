@@ -157,7 +157,8 @@ def test_steps_allocate_nothing(sizes):
     n, steps = net.theta.size, 400
     arguments = (
         X, Y, net.theta, np.zeros(n, "float32"), np.zeros((2, n), "float32"), backend.layout(net.layout),
-        backend.activations(["gelu", "gelu", "identity"], "float32"), backend.loss("cross_entropy", "softmax", "float32"),
+        backend.activations(["gelu", "gelu", "identity"], "float32"),
+        backend.loss("cross_entropy", "softmax", "float32"),
         backend.rule("adam", "float32"), 0.1, 0.5, backend.workspace(net.layout, 32, "float32"),
         np.stack([rng.permutation(64) for _ in range(steps // 2)]), 32,
         backend.coefficients(np.full((steps, 7), 0.5), "float32"), np.zeros(steps),

@@ -10,6 +10,8 @@ a member computes the gradient of its share, some examples at a time so that the
 rows instead (`TILES`). Everything over flat vectors is split by their elements.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from accelnn.binding import free
@@ -382,7 +384,7 @@ def vector(array, member):
     return matrix(pointer(array), array.shape[0], 1, member)
 
 
-ENTRIES = {
+ENTRIES: dict[str, Callable] = {
     "predict": enter_predict,
     "evaluate": enter_evaluate,
     "loss_and_gradient": enter_loss_and_gradient,

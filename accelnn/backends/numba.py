@@ -107,7 +107,7 @@ def _entry(name: str, dtype: str) -> Callable:
     in_passes = Binding({"one_pass": one_pass}, jit.compiled, constant)(compiled.in_passes)
     whole = Binding(meanings | {"loss_and_gradient": in_passes}, jit.compiled, constant)(getattr(equations, name))
     names = meanings | {"page_function": whole, "in_passes": in_passes}
-    entry = Binding(names, jit.compiled, constant)(ENTRIES[name])
+    entry: Any = Binding(names, jit.compiled, constant)(ENTRIES[name])
     return jit.compiled_and_kept(entry.py_func, f"{name}-{dtype}", _STAMP)
 
 

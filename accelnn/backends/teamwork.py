@@ -1,7 +1,6 @@
 """The memory of a batch for compiled code, and the threads that run it."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,7 +69,7 @@ class Team:
         alone[team.SIZE] = 1
         self.alone = (*self.members[0][:2], alone)
 
-    def for_pass(self, multiplications: float) -> list[tuple[np.ndarray, ...]]:
+    def for_pass(self, multiplications: float) -> list[Any]:
         """The members for one pass without training."""
         return self.members if multiplications > FETCHING else [self.alone]
 
@@ -82,7 +81,7 @@ class Team:
         self._gradients[:] = [_address(gradient) for gradient in gradients]
         return gradients
 
-    def run(self, entry: Callable, arguments: list[tuple[Any, ...]]) -> list[Any]:
+    def run(self, entry: Any, arguments: list[tuple[Any, ...]]) -> list[Any]:
         """Every member enters with its arguments; what they return, in order.
 
         Threads are made for each call: no pool is left over that a fork would lose, and none that stays asleep while
