@@ -234,6 +234,7 @@ def _train_and_send(connection):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks only exist on Unix")
+# From Python 3.12 on, a fork warns where any thread runs; that a fork is safe is what is tested.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_forked_child_trains():
     expected = trained(2)[0].theta

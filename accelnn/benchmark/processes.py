@@ -35,7 +35,7 @@ class Process:
 
     def __init__(self, entry: Entry, case: Case, threads: int):
         # What it prints is read only where it dies.
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "accelnn.benchmark.worker"],
             stdin=subprocess.PIPE,
