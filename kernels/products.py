@@ -13,8 +13,8 @@ from numba import types
 
 __all__ = ["multiply", "names", "scratch_length", "signature"]
 
-DEPTH = 256  # terms of the contraction at once: a packed panel stays in the first-level cache
-HEIGHT = 504  # rows of A at once: with DEPTH, a block stays in the second-level cache; a multiple of 8 and of 6
+DEPTH = 512  # terms of the contraction at once: a packed panel stays in the first-level cache
+HEIGHT = 264  # rows of A at once: with DEPTH, a block stays in the second-level cache; a multiple of 8 and of 6
 WIDTH = 2048  # columns of B packed at once where several blocks of rows use them
 IN_PLACE = 2**20  # bytes of B that are read where they lie
 ALIASED = 2048  # rows of B at multiples of so many bytes compete for the same sets of the caches
@@ -82,6 +82,8 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
 
     far = ra == 1 and ca * ITEMSIZE >= FAR
     packed = at(scratch, DEPTH * (HEIGHT + ROWS)) if far else scratch
+    blocks = (m + HEIGHT - 1) // HEIGHT
+    height = (m + blocks * ROWS - 1) // (blocks * ROWS) * ROWS
     for p in range(0, k, DEPTH):
         terms = min(DEPTH, k - p)
         begin = 0
@@ -92,8 +94,8 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
                 width = n - end if n - end <= 3 * LENGTH else 2 * LENGTH
                 pack(at(B, p * rb + end * cb), rb, cb, width, terms, at(packed, (end - begin) * terms))
                 end += width
-            for i in range(0, m, HEIGHT):
-                rows = min(HEIGHT, m - i)
+            for i in range(0, m, height):
+                rows = min(height, m - i)
                 A_block = at(A, i * ra + p * ca)
                 if far:
                     pack_rows(A_block, ca, rows, terms, scratch)
@@ -105,9 +107,9 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
                     D_block, step = (at(D, i * rd + j), rd) if p == 0 else (C_block, rc)
                     if far:
                         for r in range(0, rows, ROWS):
-                            height = min(ROWS, rows - r)
+                            some = min(ROWS, rows - r)
                             strip, C_r, D_r = at(scratch, r * terms), at(C_block, r * rc), at(D_block, r * step)
-                            one_panel(strip, 1, ROWS, panel_B, width, C_r, rc, D_r, step, height, width, terms, scale)
+                            one_panel(strip, 1, ROWS, panel_B, width, C_r, rc, D_r, step, some, width, terms, scale)
                     else:
                         one_panel(
                             A_block, ra, ca, panel_B, width, C_block, rc, D_block, step, rows, width, terms, scale
