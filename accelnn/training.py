@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ __all__ = ["History", "batch_order", "evaluate", "train"]
 CALL_SECONDS = 0.1  # length of one call into the backend that is aimed at: progress stays live, Ctrl-C works
 GROUP_STEPS = 2**14  # most steps whose coefficients and losses are laid out at once, beyond one epoch
 GROUP_ORDER = 2**20  # most places of batch order that are laid out at once, beyond one epoch
+SPARE_BYTES = 2**28  # most memory of a finished run that is kept for the next
 
 
 @dataclass
@@ -111,13 +112,50 @@ def train(
         np.inf if clip_norm is None else checks.number("clip_norm", clip_norm, positive=True, finite=False),
         callbacks,
     )
-    before = network.backend.xp.asarray(network.theta, copy=True)
     try:
         return run.run()
     except AccelnnError:
-        network.theta[...] = before
+        network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch
         raise
+    finally:
+        run.memory.spare()
+
+
+class _Memory:
+    """What a run needs besides the network and the data.
+
+    The latest run's is kept for another of the same kind: memory that comes anew from the operating system can cost
+    more time than a short run.
+    """
+
+    key: tuple[Any, ...]
+    _spare: ClassVar[dict[tuple[Any, ...], "_Memory"]] = {}
+
+    def __init__(self, network: "Network", states: int, batch_size: int):
+        backend, n, dtype = network.backend, network.layout.n_parameters, network.dtype
+        self.before = backend.empty(n, dtype)
+        self.dtheta = backend.zeros(n, dtype)
+        self.state = backend.empty((states, n), dtype)
+        self.work = backend.workspace(network.layout, batch_size, dtype)
+        self.size = np.dtype(dtype).itemsize * (n * (2 + states) + network.layout.n_work * batch_size)
+
+    @classmethod
+    def take(cls, network: "Network", states: int, batch_size: int) -> "_Memory":
+        """Theta as it is now, a state of zeros, and the rest as it may be."""
+        backend = network.backend
+        key = (backend, backend.workers(), network.layout.table.tobytes(), network.dtype, states, batch_size)
+        memory = cls._spare.pop(key, None) or cls(network, states, batch_size)
+        memory.key = key
+        memory.before[...] = network.theta
+        memory.state[...] = 0
+        return memory
+
+    def spare(self) -> None:
+        """Keep it for the next run."""
+        self._spare.clear()
+        if self.size <= SPARE_BYTES:
+            self._spare[self.key] = self
 
 
 class _Run:
@@ -153,22 +191,21 @@ class _Run:
         self.steps_a_call = 1
         self.stopped = False
 
-        backend, n = network.backend, network.layout.n_parameters
-        self.dtheta = backend.zeros(n, network.dtype)
-        self.state = backend.zeros((len(optimizer.rule.state), n), network.dtype)
+        backend = network.backend
+        self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size)
         self.arguments = (
             X,
             Y,
             network.theta,
-            self.dtheta,
-            self.state,
+            memory.dtheta,
+            memory.state,
             backend.layout(network.layout),
             backend.activations([*network.activations, "identity"], network.dtype),
             backend.loss(network.loss, network.output, network.dtype),
             backend.rule(optimizer.rule.name, network.dtype),
             l2,
             clip_norm,
-            backend.workspace(network.layout, batch_size, network.dtype),
+            memory.work,
         )
 
     def run(self) -> History:

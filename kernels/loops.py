@@ -154,11 +154,15 @@ def column_sums(dZ, db, part, total, m, n, stride, scale, add):
         total[j] = 0.0
     for first in range(0, rows, ROWS_AT_ONCE):
         last = min(first + ROWS_AT_ONCE, rows)
+        left = (last - first) % 4
         for j in range(width):
-            part[j] = dZ[first * step + j]
-        for i in range(first + 1, last):
+            part[j] = 0.0
+        for i in range(first * step, (first + left) * step, step):
             for j in range(width):
-                part[j] += dZ[i * step + j]
+                part[j] += dZ[i + j]
+        for i in range((first + left) * step, last * step, 4 * step):
+            for j in range(width):
+                part[j] += (dZ[i + j] + dZ[i + step + j]) + (dZ[i + 2 * step + j] + dZ[i + 3 * step + j])
         for j in range(width):
             total[j] += part[j]
     for j in range(m * n - rows * width):

@@ -40,7 +40,7 @@ class MatrixType(types.Type):
 
 
 class BlocksType(types.Type):
-    """Matrices numbered 0..L in flat memory.
+    """Matrices numbered ``0 .. count - 1`` in flat memory.
 
     Matrix l has ``rows[l]`` rows and ``columns[l] if width < 0 else width`` columns. It starts at
     ``at[l] * scale + rows[l] * skip``. Number 0 is a matrix of its own, `first`.
@@ -53,9 +53,8 @@ class BlocksType(types.Type):
     @property
     def fields(self):
         """Names and types of the parts."""
-        table = types.Array(types.int64, 1, "C")
-        numbers = dict.fromkeys(("scale", "width", "skip"), types.int64)
-        tables = dict.fromkeys(("at", "rows", "columns"), table)
+        numbers = dict.fromkeys(("count", "scale", "width", "skip"), types.int64)
+        tables = dict.fromkeys(("at", "rows", "columns"), types.CPointer(types.int64))
         return {"data": types.CPointer(self.dtype), **tables, **numbers, "first": MatrixType(self.dtype)}
 
 
@@ -75,8 +74,7 @@ def _struct(context, kind):
 
     def build(context, builder, signature, arguments):
         value = cgutils.create_struct_proxy(kind)(context, builder)
-        for (name, part), argument in zip(kind.fields.items(), arguments, strict=True):
-            context.nrt.incref(builder, part, argument)
+        for name, argument in zip(kind.fields, arguments, strict=True):
             setattr(value, name, argument)
         return value._getvalue()
 
@@ -90,7 +88,7 @@ def matrix(context, data, rows, columns, member):
 
 
 @intrinsic
-def blocks(context, data, at, rows, columns, scale, width, skip, first):
+def blocks(context, data, at, rows, columns, count, scale, width, skip, first):
     """Build a sequence of matrices from its parts."""
     return _struct(context, BlocksType(data.dtype))
 
@@ -103,7 +101,7 @@ def _shape(matrix):
 @overload(len)
 def _len(blocks):
     if isinstance(blocks, BlocksType):
-        return lambda blocks: blocks.rows.shape[0]
+        return lambda blocks: blocks.count
     return None
 
 

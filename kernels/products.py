@@ -7,7 +7,7 @@ Small operands are read where they lie. Packing pays where B is beyond the secon
 addresses that fall on the same few places of the cache, or where it is transposed, since it must be copied then.
 """
 
-from accelnn.kernels.calls import at
+from accelnn.kernels.calls import address, at
 from accelnn.kernels.tiles import panel, tile_rows, transpose, vector_length
 from numba import types
 
@@ -29,7 +29,7 @@ def _unbound(*arguments):
 LENGTH = ITEMSIZE = ROWS = 1
 panel_3 = panel_2 = panel_1 = panel_8_2 = panel_8_1 = panel_4_2 = panel_4_1 = _unbound
 panel_2_2 = panel_2_1 = panel_1_1 = _unbound
-transpose_block = transpose_4 = _unbound
+transpose_block = transpose_4 = dots = _unbound
 
 
 def names(itemsize):
@@ -71,6 +71,11 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
     A and B have strides along both directions, of which one is 1; C and D have rows. D may be C, a row to be repeated
     (rd = 0), or null. `scratch` is working memory of `scratch_length`.
     """
+    if m == 0:
+        return
+    if n == 1 and ca == 1 and rb == 1 and k >= 2 * LENGTH:
+        dots(A, ra, B, C, rc, D, rd, m, k, scale)
+        return
     aliased = (rb * ITEMSIZE) % ALIASED == 0 and k > 64
     if cb == 1 and (m < 16 or (k * n * ITEMSIZE <= IN_PLACE and not aliased)):
         j = 0
@@ -116,6 +121,16 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
                         )
                     j += width
             begin = end
+
+
+def row_sums(A, ra, B, C, rc, D, rd, m, k, scale):
+    """The product for one column, as sums along the rows of A."""
+    nothing = address(D) == 0
+    for i in range(m):
+        total = 0.0
+        for p in range(k):
+            total += A[i * ra + p] * B[p]
+        C[i * rc] = scale * total + (0.0 if nothing else D[i * rd])
 
 
 def one_panel(A, ra, ca, B, rb, C, rc, D, rd, m, n, k, scale):

@@ -21,6 +21,8 @@ from numba.extending import intrinsic
 __all__ = [
     "BATCH",
     "BLOCK",
+    "BUFFER",
+    "CAPACITY",
     "COLUMN_SUMS",
     "DISSOLVED",
     "FIRST",
@@ -57,13 +59,15 @@ __all__ = [
     SUMS,  # address of one float64 a member
     GRADIENTS,  # address of the addresses of the members' gradients
     TILES,  # 1: the members split dW and keep one gradient; 0: each keeps the gradient of its examples
+    BUFFER,  # address of the activations and gradients of a pass
+    CAPACITY,  # examples that the buffer has room for
     BLOCK,  # most examples in one pass
     BATCH,  # examples in the whole batch
     FIRST,  # this member's first example within the batch
     GATHER,  # address of memory for a gathered share of X, then of Y
     LATER,  # 0 in the first pass over a share, which overwrites the gradient; then 1: add to it
-) = range(16)
-RECORD_LENGTH = 16
+) = range(18)
+RECORD_LENGTH = 18
 
 LOOKS = 500  # at a barrier, some tens of microseconds, before sleeping
 

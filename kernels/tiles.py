@@ -19,6 +19,8 @@ from numba.extending import intrinsic
 
 __all__ = ["panel", "tile_rows", "transpose", "vector_length"]
 
+CHAINS = 8  # sums that a processor can add to at the same time: two units that take four cycles each
+
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
 
 
@@ -84,8 +86,8 @@ def _panel_function(module, kind, size, rows, vectors, length):
     function.linkage = "internal"
     function.attributes.add("noinline")
     A, ra, ca, B, rb, C, rc, D, rd, m, k, last, scale = function.args
-    entry, head, body, one, many, done = map(
-        function.append_basic_block, ("entry", "head", "body", "one", "many", "done")
+    entry, head, body, few, one, half, all_rows, done = map(
+        function.append_basic_block, ("entry", "head", "body", "few", "one", "half", "all", "done")
     )
     builder = ir.IRBuilder(entry)
     columns = [_I64(v * length) for v in range(vectors - 1)] + [last]
@@ -103,9 +105,11 @@ def _panel_function(module, kind, size, rows, vectors, length):
     A_i = builder.gep(A, [builder.mul(i, ra)])
     C_i = builder.gep(C, [builder.mul(i, rc)])
     D_i = builder.select(without, D, builder.gep(D, [builder.mul(i, rd)]))
-    builder.cbranch(builder.icmp_signed("<", left, _I64(3)), one, many)
+    builder.cbranch(builder.icmp_signed(">", left, _I64(rows // 2)), all_rows, few)
+    builder.position_at_end(few)
+    builder.cbranch(builder.icmp_signed("<", left, _I64(3)), one, half)
 
-    for start, height in ((one, 1), (many, rows)):
+    for start, height in ((one, 1), (half, rows // 2), (all_rows, rows)):
         builder.position_at_end(start)
         tile.emit(builder, height, left, A_i, C_i, D_i, without)
         i.add_incoming(builder.add(i, _I64(height)), builder.block)
@@ -172,32 +176,51 @@ class _Tile:
                 self.store(builder, x, builder.gep(C_i, [j]))
 
     def contraction(self, builder, A):
-        """``sum_p A[i, p] B[p, j]``, as rows of vectors that stay in registers."""
+        """``sum_p A[i, p] B[p, j]``, as rows of vectors that stay in registers.
+
+        A small tile adds several terms at once into sums of their own, since one addition must wait for another.
+        """
+        zero = ir.Constant(self.vector, [0.0] * self.vector.count)
+        chains = max(1, CHAINS // (len(A) * len(self.columns)))
+        place = [_I64(0), _I64(0), self.B]
+        sums = [zero] * (len(A) * len(self.columns) * chains)
+        while chains > 1:
+            place, sums = self.terms(builder, A, chains, place, sums)
+            chains //= 2
+            half = len(sums) // 2
+            sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        _, sums = self.terms(builder, A, 1, place, sums)
+        columns = len(self.columns)
+        return [sums[start : start + columns] for start in range(0, len(sums), columns)]
+
+    def terms(self, builder, A, count, place, sums):
+        """A loop over `count` terms at once for as long as there are so many; sums for each of them in turn."""
         before = builder.block
         head, body, done = map(self.function.append_basic_block, ("terms.head", "terms.body", "terms.done"))
+        last = builder.sub(self.k, _I64(count - 1))
         builder.branch(head)
         builder.position_at_end(head)
-        p, at, B_p = builder.phi(_I64), builder.phi(_I64), builder.phi(self.B.type)
-        p.add_incoming(_I64(0), before)
-        at.add_incoming(_I64(0), before)
-        B_p.add_incoming(self.B, before)
-        sums = [[builder.phi(self.vector) for _ in self.columns] for _ in A]
-        builder.cbranch(builder.icmp_signed("<", p, self.k), body, done)
+        p, at, B_p = now = [builder.phi(value.type) for value in place]
+        totals = [builder.phi(self.vector) for _ in sums]
+        for phi, value in zip([*now, *totals], [*place, *sums], strict=True):
+            phi.add_incoming(value, before)
+        builder.cbranch(builder.icmp_signed("<", p, last), body, done)
 
         builder.position_at_end(body)
-        row = [self.load(builder, builder.gep(B_p, [j])) for j in self.columns]
-        for A_i, sums_i in zip(A, sums, strict=True):
-            a = self.splat(builder, builder.load(builder.gep(A_i, [at])))
-            for b, total in zip(row, sums_i, strict=True):
-                product = builder.fmul(a, b, flags=("contract",))
-                total.add_incoming(ir.Constant(self.vector, [0.0] * self.vector.count), before)
-                total.add_incoming(builder.fadd(product, total, flags=("contract",)), body)
-        p.add_incoming(builder.add(p, _I64(1)), body)
-        at.add_incoming(builder.add(at, self.ca), body)
-        B_p.add_incoming(builder.gep(B_p, [self.rb]), body)
+        results = []
+        for _ in range(count):
+            row = [self.load(builder, builder.gep(B_p, [j])) for j in self.columns]
+            for A_i in A:
+                a = self.splat(builder, builder.load(builder.gep(A_i, [at])))
+                for b in row:
+                    product = builder.fmul(a, b, flags=("contract",))
+                    results.append(builder.fadd(product, totals[len(results)], flags=("contract",)))
+            at, B_p = builder.add(at, self.ca), builder.gep(B_p, [self.rb])
+        for phi, value in zip([*now, *totals], [builder.add(p, _I64(count)), at, B_p, *results], strict=True):
+            phi.add_incoming(value, body)
         builder.branch(head)
         builder.position_at_end(done)
-        return sums
+        return now, totals
 
 
 @cache

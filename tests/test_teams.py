@@ -11,7 +11,7 @@ import pytest
 from conftest import DTYPES, TOLERANCE, difference
 from numba.core.runtime import _nrt_python, rtsys
 
-from accelnn import DataError, Network, get_backend
+from accelnn import DataError, Network, get_backend, training
 from accelnn.activations import HIDDEN
 from accelnn.backends import teamwork
 from accelnn.backends.numba import NumbaBackend
@@ -87,9 +87,10 @@ def test_a_share_in_several_passes(block, monkeypatch):
     def in_small_blocks(self, *arguments):
         create(self, *arguments)
         for member in (*self.members, self.alone):
-            member[2][teamwork.team.BLOCK] = min(block, member[2][teamwork.team.BLOCK])
+            member[1][teamwork.team.BLOCK] = min(block, member[1][teamwork.team.BLOCK])
 
     monkeypatch.setattr(teamwork.Team, "__init__", in_small_blocks)
+    monkeypatch.setattr(training._Memory, "_spare", {})
     _, parts = trained(2)
     for one, many in zip(whole, parts, strict=True):
         assert difference(many, one) <= TOLERANCE["float64"]
@@ -236,6 +237,7 @@ def _train_and_send(connection):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks only exist on Unix")
 # From Python 3.12 on, a fork warns where any thread runs; that a fork is safe is what is tested.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # from JAX, where an earlier test loaded it
 def test_a_forked_child_trains():
     expected = trained(2)[0].theta
     receiver, sender = multiprocessing.Pipe()
@@ -282,3 +284,19 @@ def test_ctrl_c_ends_a_long_run_soon():
         net.fit(X, Y, epochs=10**6)
     assert net.epochs_trained < 10**6
     assert np.all(np.isfinite(net.theta))
+
+
+def test_a_later_run_takes_the_memory_of_the_one_before():
+    """Runs of the same kind find their memory; what the first left in it changes nothing."""
+    first = trained(2)
+    (kept,) = training._Memory._spare.values()
+    again = trained(2)
+    assert next(iter(training._Memory._spare.values())) is kept
+    for one, other in zip(first[1], again[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_much_memory_is_not_kept(monkeypatch):
+    monkeypatch.setattr(training, "SPARE_BYTES", 1000)
+    trained(2)
+    assert not training._Memory._spare

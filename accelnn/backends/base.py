@@ -102,6 +102,10 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until all work given to the device is done."""
 
+    def workers(self) -> int:
+        """How many threads would share the work now."""
+        return 1
+
     def layout(self, layout: Layout) -> Any:
         """The form in which verbs receive a layout."""
         return layout

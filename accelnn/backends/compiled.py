@@ -1,7 +1,7 @@
 """The verbs as they stand inside the compiled page: thin, and around kernels that they call by address.
 
 An array is a matrix of :mod:`accelnn.kernels.matrices` (a flat vector, one of a single column); a layout is its table;
-a workspace is a flat buffer, the table, and the record of the member that runs (:mod:`accelnn.kernels.team`).
+a workspace is the table and the record of the member that runs (:mod:`accelnn.kernels.team`).
 Activations, losses and rules are addresses of kernels.
 
 A batch is split over the examples: each member takes its share through the network. Where the parameters are few,
@@ -21,6 +21,8 @@ from accelnn.kernels.matrices import blocks, matrix
 from accelnn.kernels.team import (
     BATCH,
     BLOCK,
+    BUFFER,
+    CAPACITY,
     COLUMN_SUMS,
     FIRST,
     GATHER,
@@ -38,7 +40,7 @@ from accelnn.kernels.team import (
 
 __all__ = ["ACTIVATE", "DIFFERENTIATE", "ENTRIES", "VERBS", "in_passes"]
 
-ACTIVATE, DIFFERENTIATE = 0, 1  # columns of the table that verbs receive as g; address 0 is the identity
+ACTIVATE, DIFFERENTIATE = 0, 1  # places of the pair that g is the address of; 0 is the identity's
 EPILOGUE = 2**15  # elements of a product that are computed before their activation is applied
 
 
@@ -47,14 +49,15 @@ def linear_activation(W, b, A_prev, g, out=None):
     Z, A = out
     member = A_prev.member
     n, k, m = W.rows, W.columns, A_prev.columns
+    kernels = pointer_from(g, member)
     # A large W would have to come into the cache again for each group of rows.
     rows = max(64, EPILOGUE // n // 8 * 8) if n * k <= EPILOGUE else max(m, 1)
     for first in range(0, m, rows):
         count = min(rows, m - first)
         A_rows, Z_rows = at(A_prev.data, first * k), at(Z.data, first * n)
         multiply(member, A_rows, k, 1, W.data, n, 1, Z_rows, n, b.data, 0, count, n, k, 1)
-        if g[ACTIVATE] != 0:
-            call(g[ACTIVATE], (Z_rows, at(A.data, first * n), count, n, int(address(Z.data) != address(A.data))))
+        if kernels[ACTIVATE] != 0:
+            call(kernels[ACTIVATE], (Z_rows, at(A.data, first * n), count, n, int(address(Z.data) != address(A.data))))
     return Z, A
 
 
@@ -110,8 +113,9 @@ def backpropagate(W, dZ, Z_prev, A_prev, g, out=None):
     """Product with a transposed W, then times g' in place."""
     n, k, m = W.rows, W.columns, dZ.columns
     multiply(dZ.member, dZ.data, n, 1, W.data, 1, n, out.data, k, null(out.data), 0, m, k, n, 1)
-    if g[DIFFERENTIATE] != 0:
-        call(g[DIFFERENTIATE], (out.data, Z_prev.data, A_prev.data, m * k))
+    kernels = pointer_from(g, dZ.member)
+    if kernels[DIFFERENTIATE] != 0:
+        call(kernels[DIFFERENTIATE], (out.data, Z_prev.data, A_prev.data, m * k))
     return out
 
 
@@ -176,20 +180,21 @@ def update(theta, dtheta, state, rule, coefficients, out=None):
 def parameters(theta, layout):
     """W and b as sequences of matrices."""
     first = matrix(theta.data, 0, 0, theta.member)
-    units, inputs = layout[0], layout[1]
-    W = blocks(theta.data, layout[2], units, inputs, 1, -1, 0, first)
-    b = blocks(theta.data, layout[3], units, inputs, 1, 1, 0, first)
+    units, inputs, count = table_row(layout, 0), table_row(layout, 1), layout.shape[1]
+    W = blocks(theta.data, table_row(layout, 2), units, inputs, count, 1, -1, 0, first)
+    b = blocks(theta.data, table_row(layout, 3), units, inputs, count, 1, 1, 0, first)
     return W, b
 
 
 def activations(work, X):
     """A, Z and dZ as sequences of matrices."""
-    data, layout, _ = work
-    units, capacity, m = layout[0], room(work), X.columns
-    skip = X.member[FIRST] if X.member[TILES] == 1 else 0
-    A = blocks(pointer(data), layout[4], units, units, capacity, m, skip, X)
-    Z = blocks(pointer(data), layout[5], units, units, capacity, m, skip, X)
-    dZ = blocks(pointer(data), layout[6], units, units, capacity, m, skip, X)
+    layout, member = work
+    units, count, m, capacity = table_row(layout, 0), layout.shape[1], X.columns, member[CAPACITY]
+    data = pointer_from(member[BUFFER], X.data)
+    skip = member[FIRST] if member[TILES] == 1 else 0
+    A = blocks(data, table_row(layout, 4), units, units, count, capacity, m, skip, X)
+    Z = blocks(data, table_row(layout, 5), units, units, count, capacity, m, skip, X)
+    dZ = blocks(data, table_row(layout, 6), units, units, count, capacity, m, skip, X)
     return A, Z, dZ
 
 
@@ -236,10 +241,9 @@ def part_of(vector):
     return share(vector.rows, member[SIZE], member[INDEX]), share(vector.rows, member[SIZE], member[INDEX] + 1)
 
 
-def room(work):
-    """How many examples the buffer has room for."""
-    data, layout, _ = work
-    return data.shape[0] // (layout[6, 0] + layout[0, -1])
+def table_row(layout, row):
+    """A pointer to one row of the table of offsets."""
+    return at(pointer(layout), row * layout.shape[1])
 
 
 VERBS = {
@@ -267,7 +271,7 @@ page_function = one_pass = free  # the page's function of that name; its loss_an
 
 def enter_predict(X_rows, out_rows, theta, layout, g, work):
     """Fills the member's share of `out_rows`."""
-    member = pointer(work[2])
+    member = pointer(work[1])
     if not meet(member):
         return
     n = layout[0, -1]
@@ -283,7 +287,7 @@ def enter_predict(X_rows, out_rows, theta, layout, g, work):
 
 def enter_evaluate(X_rows, Y_rows, theta, layout, g, loss, work):
     """The member's part of J."""
-    member = pointer(work[2])
+    member = pointer(work[1])
     J = np.float64(0.0)
     if not meet(member):
         return J
@@ -298,7 +302,7 @@ def enter_evaluate(X_rows, Y_rows, theta, layout, g, loss, work):
 
 def enter_loss_and_gradient(X_rows, Y_rows, theta, dtheta, layout, g, loss, l2, work):
     """The member's part of J, and its part of the first member's dtheta."""
-    member = pointer(work[2])
+    member = pointer(work[1])
     if not meet(member):
         return np.float64(0.0)
     X, Y = from_rows(X_rows, member), from_rows(Y_rows, member)
@@ -335,7 +339,7 @@ def enter_train(
     end,
 ):
     """All steps; `losses` receives the member's parts."""
-    member = pointer(work[2])
+    member = pointer(work[1])
     if meet(member):
         page_function(
             from_rows(X_rows, member),

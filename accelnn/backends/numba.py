@@ -51,16 +51,17 @@ def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> int:
 
 
 @cache
-def _activate_kernel(entry: Activation, dtype: str) -> int:
+def _activation(entry: Activation, dtype: str) -> np.ndarray:
+    """The pair of its kernels' addresses; kept by the cache, since compiled code holds the address of the pair."""
+    pair = np.zeros(2, np.int64)
     if entry.columnwise:
-        return _kernel(loops.activate_softmax, entry.name, dtype, **_softmax(dtype))
-    return _kernel(loops.activate, entry.name, dtype, function=_formulas(dtype)(entry.function))
-
-
-@cache
-def _differentiate_kernel(entry: Activation, dtype: str) -> int:
-    assert entry.backward is not None
-    return _kernel(loops.differentiate, entry.name, dtype, function=_formulas(dtype)(entry.backward))
+        pair[ACTIVATE] = _kernel(loops.activate_softmax, entry.name, dtype, **_softmax(dtype))
+    elif entry.name != "identity":
+        pair[ACTIVATE] = _kernel(loops.activate, entry.name, dtype, function=_formulas(dtype)(entry.function))
+    if entry.backward is not None and entry.name != "identity":
+        function = _formulas(dtype)(entry.backward)
+        pair[DIFFERENTIATE] = _kernel(loops.differentiate, entry.name, dtype, function=function)
+    return pair
 
 
 @cache
@@ -89,7 +90,8 @@ def _update_kernel(rule: Rule, dtype: str) -> int:
 @cache
 def _multiply_kernel(dtype: str) -> int:
     kind = np.dtype(dtype)
-    bound = Binding(products.names(kind.itemsize), jit.compiled)(products.multiply)
+    dots = Binding({}, jit.summing, kind.type)(products.row_sums)
+    bound = Binding(products.names(kind.itemsize) | {"dots": dots}, jit.inlined, kind.type)(products.multiply)
     return jit.kernel(bound.py_func, products.signature(from_dtype(kind)), f"multiply-{dtype}", _STAMP)
 
 
@@ -178,6 +180,10 @@ class NumbaBackend(Backend):
         for part in parts[1:]:
             losses[s:end] += part[s:end]
 
+    def workers(self) -> int:
+        """See :func:`accelnn.threads.thread_count`."""
+        return thread_count(self.threads)
+
     def layout(self, layout: Layout) -> np.ndarray:
         """The table of offsets."""
         return layout.table
@@ -185,19 +191,11 @@ class NumbaBackend(Backend):
     def workspace(self, layout: Layout, capacity: int, dtype: str) -> Team:
         """A team and its memory."""
         column_sums = _kernel(loops.column_sums, "column_sums", dtype)
-        return Team(layout, capacity, dtype, thread_count(self.threads), _multiply_kernel(dtype), column_sums)
+        return Team(layout, capacity, dtype, self.workers(), _multiply_kernel(dtype), column_sums)
 
     def activations(self, names: Sequence[str], dtype: str) -> np.ndarray:
-        """Addresses of each layer's two kernels."""
-        table = np.zeros((len(names) + 1, 2), dtype=np.int64)
-        for l, name in enumerate(names, start=1):
-            entry = ACTIVATIONS[name]
-            if name == "identity":
-                continue  # address 0
-            table[l, ACTIVATE] = _activate_kernel(entry, dtype)
-            if entry.backward is not None:
-                table[l, DIFFERENTIATE] = _differentiate_kernel(entry, dtype)
-        return table
+        """Addresses of each layer's pair of kernels."""
+        return np.array([0, *(_activation(ACTIVATIONS[name], dtype).ctypes.data for name in names)])
 
     def loss(self, name: str, output: str, dtype: str) -> int:
         """The address of its kernel."""

@@ -42,9 +42,7 @@ class Team:
         def empty(length: int) -> np.ndarray:
             return np.empty(length, dtype)
 
-        buffers = [empty(layout.n_work * block)]
-        buffers *= size if self.tiles else 1
-        buffers += [empty(layout.n_work * block) for _ in range(size - len(buffers))]
+        self._buffers = [empty(layout.n_work * block) for _ in range(1 if self.tiles else size)]
         # Memory for a gathered batch; what is not needed is never touched, and so takes no memory.
         row = layout.sizes[0] + layout.sizes[-1]
         self._gather = [empty(row * (capacity if self.tiles else share)) for _ in range(1 if self.tiles else size)]
@@ -54,20 +52,22 @@ class Team:
         self._sums, self._gradients = np.zeros(size), np.zeros(size, np.int64)
         self._own_gradients: list[np.ndarray] = []
         self.members = []
-        for index, (buffer, scratch) in enumerate(zip(buffers, self._scratch, strict=True)):
+        for index, scratch in enumerate(self._scratch):
             record = np.zeros(team.RECORD_LENGTH, np.int64)
-            record[[team.SIZE, team.INDEX, team.TILES, team.BLOCK]] = size, index, self.tiles, block
+            record[[team.SIZE, team.INDEX, team.TILES]] = size, index, self.tiles
+            record[[team.BLOCK, team.CAPACITY]] = block
+            record[team.BUFFER] = _address(self._buffers[0 if self.tiles else index])
             record[[team.MULTIPLY, team.COLUMN_SUMS, team.YIELD]] = multiply, column_sums, team.yield_address()
             record[team.GATHER] = _address(self._gather[0 if self.tiles else index])
             record[team.SLEEP] = team.sleep_address()
             record[team.SCRATCH], record[team.MEETING] = _address(scratch), _address(self._meeting)
             record[team.SUMS], record[team.GRADIENTS] = _address(self._sums), _address(self._gradients)
-            self.members.append((buffer, layout.table, record))
+            self.members.append((layout.table, record))
 
         # One member that works alone, where the others would take longer to come than to work.
-        alone = self.members[0][2].copy()
+        alone = self.members[0][1].copy()
         alone[team.SIZE] = 1
-        self.alone = (*self.members[0][:2], alone)
+        self.alone = layout.table, alone
 
     def for_pass(self, multiplications: float) -> list[Any]:
         """The members for one pass without training."""
