@@ -3,9 +3,10 @@
 Every member has a record, a short array of integers that reaches the verbs with each matrix. What members tell one
 another goes through memory that all of them see, between barriers.
 
-A barrier waits a short while for the others by looking again and again, since most waits end within some microseconds.
-Then it sleeps, on Linux; elsewhere it yields the processor. Where another process holds a core, a waiting thread that
-stayed awake would keep its own core from the very thread that it waits for: a sleeping one lets it move there.
+A barrier waits a short while for the others by looking again and again, since most waits end within some microseconds;
+after a wait that did not, only a moment. Then it sleeps, on Linux; elsewhere it yields the processor. Where another
+process holds a core, a waiting thread that stayed awake would keep its own core from the very thread that it waits
+for: a sleeping one lets it move there.
 """
 
 import ctypes
@@ -66,10 +67,13 @@ __all__ = [
     FIRST,  # this member's first example within the batch
     GATHER,  # address of memory for a gathered share of X, then of Y
     LATER,  # 0 in the first pass over a share, which overwrites the gradient; then 1: add to it
-) = range(18)
-RECORD_LENGTH = 18
+    WAITS,  # how often this member waited at a barrier
+    SLEPT,  # 1: the last time it slept
+) = range(20)
+RECORD_LENGTH = 20
 
-LOOKS = 500  # at a barrier, some tens of microseconds, before sleeping
+LOOKS = 1000  # at a barrier, some tens of microseconds, before sleeping
+FEW_LOOKS = 20  # where the last wait ended in sleep, but for one in 128
 
 # Places of a barrier, on different cache lines.
 ARRIVALS, TURN, DISSOLVED, SLEEPERS, SECONDS, NANOSECONDS = 0, 16, 17, 32, 34, 35
@@ -114,11 +118,13 @@ def meet(member):
             _wake(member[SLEEP], place)
         return True
     looks = 0
+    member[WAITS] += 1
+    most = LOOKS if member[SLEPT] == 0 or member[WAITS] % 128 == 0 else FEW_LOOKS
     while _look(place, TURN) == turn:
         if _look(place, DISSOLVED) != 0:
             return False
         looks += 1
-        if looks < LOOKS:
+        if looks < most:
             _pause()
         elif member[SLEEP] != 0:
             _add(place, SLEEPERS, 1)
@@ -126,6 +132,7 @@ def meet(member):
             _add(place, SLEEPERS, -1)
         else:
             _yield_processor(member[YIELD])
+    member[SLEPT] = int(looks >= most)
     return True
 
 

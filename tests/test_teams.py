@@ -25,7 +25,9 @@ NARROW, WIDE = (20, 33, 7, 3), (70, 400, 300, 3)
 
 @pytest.fixture(autouse=True)
 def small_work_is_worth_a_team(monkeypatch):
+    monkeypatch.setattr(training._Memory, "_spare", {})
     monkeypatch.setattr(teamwork, "WORTHWHILE", 1.0)
+    monkeypatch.setattr(teamwork, "FEWEST", 1)
     monkeypatch.setattr(teamwork, "FETCHING", 0.0)
 
 
@@ -107,6 +109,8 @@ def test_little_work_is_left_to_one_thread(monkeypatch):
     monkeypatch.undo()
     layout = Network([4, 3], backend="numba").layout
     assert NumbaBackend(2).workspace(layout, 10, "float32").size == 1
+    layout = Network([300, 300], backend="numba").layout
+    assert [NumbaBackend(2).workspace(layout, m, "float32").size for m in (12, 24)] == [1, 2]
 
 
 def test_one_run_repeats_to_the_bit():

@@ -13,6 +13,7 @@ __all__ = ["Team"]
 SHARED_GRADIENT = 2**19  # bytes of parameters from which on the members share one gradient
 CACHE = 3 * 2**16  # bytes of activations that one pass over examples may fill
 WORTHWHILE = 3e5  # multiplications in each of many steps that make up for another member
+FEWEST = 12  # examples in each member's share that make up for fetching the parameters that the others changed
 FETCHING = 2e7  # multiplications that make up for starting the other members' threads
 
 
@@ -34,7 +35,7 @@ class Team:
     def __init__(self, layout: Layout, capacity: int, dtype: str, threads: int, multiply: int, column_sums: int):
         itemsize = np.dtype(dtype).itemsize
         work = capacity * (layout.n_parameters + 10 * layout.n_work)
-        self.size = size = max(1, min(threads, capacity, int(work / WORTHWHILE)))
+        self.size = size = max(1, min(threads, capacity // FEWEST, int(work / WORTHWHILE)))
         self.tiles = layout.n_parameters * itemsize > SHARED_GRADIENT
         share = -(-capacity // size)
         block = capacity if self.tiles else min(share, max(32, CACHE // (layout.n_work * itemsize) // 8 * 8))
