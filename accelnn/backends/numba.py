@@ -135,48 +135,31 @@ class NumbaBackend(Backend):
         return functools.wraps(function)(lambda *arguments: run(*arguments))
 
     def _predict(self, X, theta, layout, g, work):
-        entry, rows = _entry("predict", _NAMES[theta.dtype]), _readable(X.T)
+        entry, rows = _entry("predict", _NAMES[theta.dtype]), _rows(X)
         out = np.empty((X.shape[1], layout[0, -1]), theta.dtype)
         members = work.for_pass(len(rows) * theta.size)
         work.run(entry, [(rows, out, theta, layout, g, member) for member in members])
         return out.T
 
     def _evaluate(self, X, Y, theta, layout, g, loss, work):
-        entry, rows = _entry("evaluate", _NAMES[theta.dtype]), (_readable(X.T), _readable(Y.T))
+        entry, rows = _entry("evaluate", _NAMES[theta.dtype]), (_rows(X), _rows(Y))
         members = work.for_pass(X.shape[1] * theta.size)
         return sum(work.run(entry, [(*rows, theta, layout, g, loss, member) for member in members]))
 
     def _loss_and_gradient(self, X, Y, theta, dtheta, layout, g, loss, l2, work):
-        entry, rows = _entry("loss_and_gradient", _NAMES[theta.dtype]), (_readable(X.T), _readable(Y.T))
+        entry, rows = _entry("loss_and_gradient", _NAMES[theta.dtype]), (_rows(X), _rows(Y))
         gradients = zip(work.gradients(dtheta), work.members, strict=True)
         return sum(work.run(entry, [(*rows, theta, d, layout, g, loss, float(l2), member) for d, member in gradients]))
 
-    def _train(
-        self,
-        X,
-        Y,
-        theta,
-        dtheta,
-        state,
-        layout,
-        g,
-        loss,
-        rule,
-        l2,
-        clip_norm,
-        work,
-        order,
-        size,
-        coefficients,
-        losses,
-        s,
-        end,
-    ):
-        entry, rows = _entry("train", _NAMES[theta.dtype]), (_readable(X.T), _readable(Y.T))
+    def _train(self, *arguments):
+        named = dict(zip(inspect.signature(equations.train).parameters, arguments, strict=True))
+        theta, work, losses, s, end = (named[name] for name in ("theta", "work", "losses", "s", "end"))
+        for name, kind in {"X": _rows, "Y": _rows, "l2": float, "clip_norm": float}.items():
+            named[name] = kind(named[name])
         parts = [losses, *(np.zeros_like(losses) for _ in work.members[1:])]
-        before, after = (state, layout, g, loss, rule, float(l2), float(clip_norm)), (order, size, coefficients)
-        members = zip(work.gradients(dtheta), work.members, parts, strict=True)
-        work.run(entry, [(*rows, theta, d, *before, member, *after, part, s, end) for d, member, part in members])
+        members = zip(work.gradients(named["dtheta"]), work.members, parts, strict=True)
+        own = [{"dtheta": gradient, "work": member, "losses": part} for gradient, member, part in members]
+        work.run(_entry("train", _NAMES[theta.dtype]), [tuple((named | mine).values()) for mine in own])
         for part in parts[1:]:
             losses[s:end] += part[s:end]
 
@@ -210,8 +193,9 @@ class NumbaBackend(Backend):
         return np.ascontiguousarray(table, dtype=dtype)
 
 
-def _readable(rows: np.ndarray) -> np.ndarray:
-    """The same memory marked writable: a read-only array is another type to Numba. Kernels only read from it."""
+def _rows(columns: np.ndarray) -> np.ndarray:
+    """The examples as rows, marked writable: a read-only array is another type to Numba. Kernels only read from it."""
+    rows = columns.T
     if rows.flags.writeable:
         return rows
     pointer = ctypes.cast(rows.ctypes.data, ctypes.POINTER(ctypes.c_byte))
