@@ -295,6 +295,10 @@ class Network:
             For anything that cannot be used; the network is as it was.
         DivergenceError
             Where the loss or theta stops being finite; theta is as it was before the call.
+
+        Notes
+        -----
+        The working memory of the latest run, up to 256 MiB on a CPU, is kept for the next one of the same kind.
         """
         from accelnn.training import train
 

@@ -113,49 +113,52 @@ def train(
         callbacks,
     )
     try:
-        return run.run()
+        history = run.run()
     except AccelnnError:
         network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch
         raise
-    finally:
-        run.memory.spare()
+    run.memory.spare()
+    return history
 
 
 class _Memory:
     """What a run needs besides the network and the data.
 
     The latest run's is kept for another of the same kind: memory that comes anew from the operating system can cost
-    more time than a short run.
+    more time than a short run. A backend on a device has a pool of its own.
     """
 
-    key: tuple[Any, ...]
-    _spare: ClassVar[dict[tuple[Any, ...], "_Memory"]] = {}
+    _spare: ClassVar[list["_Memory"]] = []  # one, or none
 
-    def __init__(self, network: "Network", states: int, batch_size: int):
+    def __init__(self, network: "Network", states: int, batch_size: int, key: tuple[Any, ...]):
         backend, n, dtype = network.backend, network.layout.n_parameters, network.dtype
+        self.key = key
         self.before = backend.empty(n, dtype)
         self.dtheta = backend.zeros(n, dtype)
         self.state = backend.empty((states, n), dtype)
         self.work = backend.workspace(network.layout, batch_size, dtype)
-        self.size = np.dtype(dtype).itemsize * (n * (2 + states) + network.layout.n_work * batch_size)
+        size = np.dtype(dtype).itemsize * (n * (2 + states) + network.layout.n_work * batch_size)
+        self.worth_keeping = size <= SPARE_BYTES and isinstance(self.before, np.ndarray)
 
     @classmethod
     def take(cls, network: "Network", states: int, batch_size: int) -> "_Memory":
         """Theta as it is now, a state of zeros, and the rest as it may be."""
         backend = network.backend
         key = (backend, backend.workers(), network.layout.table.tobytes(), network.dtype, states, batch_size)
-        memory = cls._spare.pop(key, None) or cls(network, states, batch_size)
-        memory.key = key
+        try:
+            memory = cls._spare.pop()
+        except IndexError:
+            memory = None
+        if memory is None or memory.key != key:
+            memory = cls(network, states, batch_size, key)
         memory.before[...] = network.theta
         memory.state[...] = 0
         return memory
 
     def spare(self) -> None:
         """Keep it for the next run."""
-        self._spare.clear()
-        if self.size <= SPARE_BYTES:
-            self._spare[self.key] = self
+        self._spare[:] = [self] if self.worth_keeping else []
 
 
 class _Run:

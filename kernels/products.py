@@ -13,7 +13,7 @@ from numba import types
 
 __all__ = ["multiply", "names", "scratch_length", "signature"]
 
-DEPTH = 512  # terms of the contraction at once: a packed panel stays in the first-level cache
+DEPTH = 512  # terms of the contraction at once: more stream B's panel from further away, fewer fetch C more often
 HEIGHT = 264  # rows of A at once: with DEPTH, a block stays in the second-level cache; a multiple of 8 and of 6
 WIDTH = 2048  # columns of B packed at once where several blocks of rows use them
 IN_PLACE = 2**20  # bytes of B that are read where they lie
@@ -29,7 +29,7 @@ def _unbound(*arguments):
 LENGTH = ITEMSIZE = ROWS = 1
 panel_3 = panel_2 = panel_1 = panel_8_2 = panel_8_1 = panel_4_2 = panel_4_1 = _unbound
 panel_2_2 = panel_2_1 = panel_1_1 = _unbound
-transpose_block = transpose_4 = dots = _unbound
+transpose_block = transpose_4 = _unbound
 
 
 def names(itemsize):
@@ -74,7 +74,7 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
     if m == 0:
         return
     if n == 1 and ca == 1 and rb == 1 and k >= 2 * LENGTH:
-        dots(A, ra, B, C, rc, D, rd, m, k, scale)
+        row_sums(A, ra, B, C, rc, D, rd, m, k, scale)
         return
     aliased = (rb * ITEMSIZE) % ALIASED == 0 and k > 64
     if cb == 1 and (m < 16 or (k * n * ITEMSIZE <= IN_PLACE and not aliased)):
@@ -87,6 +87,7 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
 
     far = ra == 1 and ca * ITEMSIZE >= FAR
     packed = at(scratch, DEPTH * (HEIGHT + ROWS)) if far else scratch
+    # Blocks of equal height, so that the last one is no sliver.
     blocks = (m + HEIGHT - 1) // HEIGHT
     height = (m + blocks * ROWS - 1) // (blocks * ROWS) * ROWS
     for p in range(0, k, DEPTH):
@@ -112,9 +113,9 @@ def multiply(A, ra, ca, B, rb, cb, C, rc, D, rd, m, n, k, scale, scratch):
                     D_block, step = (at(D, i * rd + j), rd) if p == 0 else (C_block, rc)
                     if far:
                         for r in range(0, rows, ROWS):
-                            some = min(ROWS, rows - r)
+                            count = min(ROWS, rows - r)
                             strip, C_r, D_r = at(scratch, r * terms), at(C_block, r * rc), at(D_block, r * step)
-                            one_panel(strip, 1, ROWS, panel_B, width, C_r, rc, D_r, step, some, width, terms, scale)
+                            one_panel(strip, 1, ROWS, panel_B, width, C_r, rc, D_r, step, count, width, terms, scale)
                     else:
                         one_panel(
                             A_block, ra, ca, panel_B, width, C_block, rc, D_block, step, rows, width, terms, scale

@@ -68,7 +68,7 @@ __all__ = [
     GATHER,  # address of memory for a gathered share of X, then of Y
     LATER,  # 0 in the first pass over a share, which overwrites the gradient; then 1: add to it
     WAITS,  # how often this member waited at a barrier
-    SLEPT,  # 1: the last time it slept
+    SLEPT,  # 1: its last wait was long
 ) = range(20)
 RECORD_LENGTH = 20
 

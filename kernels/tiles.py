@@ -86,8 +86,8 @@ def _panel_function(module, kind, size, rows, vectors, length):
     function.linkage = "internal"
     function.attributes.add("noinline")
     A, ra, ca, B, rb, C, rc, D, rd, m, k, last, scale = function.args
-    entry, head, body, few, one, half, all_rows, done = map(
-        function.append_basic_block, ("entry", "head", "body", "few", "one", "half", "all", "done")
+    entry, head, body, more, one, half, all_rows, done = map(
+        function.append_basic_block, ("entry", "head", "body", "more", "one", "half", "all", "done")
     )
     builder = ir.IRBuilder(entry)
     columns = [_I64(v * length) for v in range(vectors - 1)] + [last]
@@ -105,11 +105,11 @@ def _panel_function(module, kind, size, rows, vectors, length):
     A_i = builder.gep(A, [builder.mul(i, ra)])
     C_i = builder.gep(C, [builder.mul(i, rc)])
     D_i = builder.select(without, D, builder.gep(D, [builder.mul(i, rd)]))
-    builder.cbranch(builder.icmp_signed(">", left, _I64(rows // 2)), all_rows, few)
-    builder.position_at_end(few)
-    builder.cbranch(builder.icmp_signed("<", left, _I64(3)), one, half)
+    builder.cbranch(builder.icmp_signed("<", left, _I64(3)), one, more)
+    builder.position_at_end(more)
+    builder.cbranch(builder.icmp_signed(">", left, _I64(rows // 2)), all_rows, half)
 
-    for start, height in ((one, 1), (half, rows // 2), (all_rows, rows)):
+    for start, height in ((one, 1), (half, max(rows // 2, 3)), (all_rows, rows)):
         builder.position_at_end(start)
         tile.emit(builder, height, left, A_i, C_i, D_i, without)
         i.add_incoming(builder.add(i, _I64(height)), builder.block)
@@ -207,7 +207,7 @@ class _Tile:
         builder.cbranch(builder.icmp_signed("<", p, last), body, done)
 
         builder.position_at_end(body)
-        results = []
+        results: list[ir.Instruction] = []
         for _ in range(count):
             row = [self.load(builder, builder.gep(B_p, [j])) for j in self.columns]
             for A_i in A:

@@ -1,9 +1,11 @@
 """Threads of the numba backend: the same results for any number of them, no allocation in a step, nothing left over."""
 
+import functools
 import multiprocessing
 import os
 import signal
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -13,6 +15,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 from accelnn import DataError, Network, get_backend, training
 from accelnn.activations import HIDDEN
+from accelnn.backends import numba as numba_backend
 from accelnn.backends import teamwork
 from accelnn.backends.numba import NumbaBackend
 from accelnn.losses import LOSSES
@@ -25,7 +28,7 @@ NARROW, WIDE = (20, 33, 7, 3), (70, 400, 300, 3)
 
 @pytest.fixture(autouse=True)
 def small_work_is_worth_a_team(monkeypatch):
-    monkeypatch.setattr(training._Memory, "_spare", {})
+    monkeypatch.setattr(training._Memory, "_spare", [])
     monkeypatch.setattr(teamwork, "WORTHWHILE", 1.0)
     monkeypatch.setattr(teamwork, "FEWEST", 1)
     monkeypatch.setattr(teamwork, "FETCHING", 0.0)
@@ -92,7 +95,7 @@ def test_a_share_in_several_passes(block, monkeypatch):
             member[1][teamwork.team.BLOCK] = min(block, member[1][teamwork.team.BLOCK])
 
     monkeypatch.setattr(teamwork.Team, "__init__", in_small_blocks)
-    monkeypatch.setattr(training._Memory, "_spare", {})
+    monkeypatch.setattr(training._Memory, "_spare", [])
     _, parts = trained(2)
     for one, many in zip(whole, parts, strict=True):
         assert difference(many, one) <= TOLERANCE["float64"]
@@ -293,9 +296,9 @@ def test_ctrl_c_ends_a_long_run_soon():
 def test_a_later_run_takes_the_memory_of_the_one_before():
     """Runs of the same kind find their memory; what the first left in it changes nothing."""
     first = trained(2)
-    (kept,) = training._Memory._spare.values()
+    (kept,) = training._Memory._spare
     again = trained(2)
-    assert next(iter(training._Memory._spare.values())) is kept
+    assert training._Memory._spare == [kept]
     for one, other in zip(first[1], again[1], strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -304,3 +307,23 @@ def test_much_memory_is_not_kept(monkeypatch):
     monkeypatch.setattr(training, "SPARE_BYTES", 1000)
     trained(2)
     assert not training._Memory._spare
+
+
+def test_two_threads_that_need_an_activation_first_both_keep_its_kernels(monkeypatch):
+    """The cache calls the function in both, and forgets what the first one made; compiled code holds its address."""
+
+    def slow(*arguments, **formulas):
+        time.sleep(0.05)
+        return 12345
+
+    monkeypatch.setattr(numba_backend, "_kernel", slow)
+    monkeypatch.setattr(numba_backend, "_activation", functools.cache(numba_backend._activation.__wrapped__))
+    found = []
+    backend = get_backend("numba")
+    threads = [threading.Thread(target=lambda: found.append(backend.activations(["tanh"], "float64"))) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alive = {pair.ctypes.data for pair in numba_backend._pairs}
+    assert {int(g[1]) for g in found} <= alive

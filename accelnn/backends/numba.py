@@ -34,6 +34,8 @@ SOURCES = tuple(_PACKAGE / f"{name}.py" for name in (*_COMPILED, "backends/numba
 _STAMP = jit.source_stamp(SOURCES)
 
 
+_PARAMETERS = tuple(inspect.signature(equations.train).parameters)
+_pairs: list[np.ndarray] = []  # keeps every pair of addresses alive, since compiled code holds the pair's own address
 _NAMES = {np.dtype(name): name for name in PRECISIONS}  # dtype.name takes a microsecond
 
 
@@ -52,7 +54,7 @@ def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> int:
 
 @cache
 def _activation(entry: Activation, dtype: str) -> np.ndarray:
-    """The pair of its kernels' addresses; kept by the cache, since compiled code holds the address of the pair."""
+    """The pair of its kernels' addresses."""
     pair = np.zeros(2, np.int64)
     if entry.columnwise:
         pair[ACTIVATE] = _kernel(loops.activate_softmax, entry.name, dtype, **_softmax(dtype))
@@ -61,6 +63,7 @@ def _activation(entry: Activation, dtype: str) -> np.ndarray:
     if entry.backward is not None and entry.name != "identity":
         function = _formulas(dtype)(entry.backward)
         pair[DIFFERENTIATE] = _kernel(loops.differentiate, entry.name, dtype, function=function)
+    _pairs.append(pair)
     return pair
 
 
@@ -90,8 +93,8 @@ def _update_kernel(rule: Rule, dtype: str) -> int:
 @cache
 def _multiply_kernel(dtype: str) -> int:
     kind = np.dtype(dtype)
-    dots = Binding({}, jit.summing, kind.type)(products.row_sums)
-    bound = Binding(products.names(kind.itemsize) | {"dots": dots}, jit.inlined, kind.type)(products.multiply)
+    row_sums = Binding({}, jit.summing, kind.type)(products.row_sums)
+    bound = Binding(products.names(kind.itemsize) | {"row_sums": row_sums}, jit.inlined, kind.type)(products.multiply)
     return jit.kernel(bound.py_func, products.signature(from_dtype(kind)), f"multiply-{dtype}", _STAMP)
 
 
@@ -152,10 +155,10 @@ class NumbaBackend(Backend):
         return sum(work.run(entry, [(*rows, theta, d, layout, g, loss, float(l2), member) for d, member in gradients]))
 
     def _train(self, *arguments):
-        named = dict(zip(inspect.signature(equations.train).parameters, arguments, strict=True))
+        named = dict(zip(_PARAMETERS, arguments, strict=True))
         theta, work, losses, s, end = (named[name] for name in ("theta", "work", "losses", "s", "end"))
-        for name, kind in {"X": _rows, "Y": _rows, "l2": float, "clip_norm": float}.items():
-            named[name] = kind(named[name])
+        named |= {name: _rows(named[name]) for name in ("X", "Y")}
+        named |= {name: float(named[name]) for name in ("l2", "clip_norm")}
         parts = [losses, *(np.zeros_like(losses) for _ in work.members[1:])]
         members = zip(work.gradients(named["dtheta"]), work.members, parts, strict=True)
         own = [{"dtheta": gradient, "work": member, "losses": part} for gradient, member, part in members]
