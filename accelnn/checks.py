@@ -125,13 +125,13 @@ def _columns(array: Any, dtype: str, backend: Backend) -> Any:
 
 
 def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:
-    if isinstance(array, np.ndarray) and array.dtype.kind not in "fiub":
-        raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
-    if isinstance(array, np.ndarray) and array.dtype.kind != "f":
-        return
-    if isinstance(array, np.ndarray) and array.size <= SMALL and np.logical_and.reduce(np.isfinite(array), axis=None):
-        return
-    xp = np if isinstance(array, np.ndarray) else backend.xp
+    xp = backend.xp
+    if isinstance(array, np.ndarray):
+        xp, kind = np, array.dtype.kind
+        if kind not in "fiub":
+            raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
+        if kind != "f" or (array.size <= SMALL and np.logical_and.reduce(np.isfinite(array), axis=None)):
+            return
     with np.errstate(all="ignore"):
         if math.isfinite(float(xp.sum(array))):
             return

@@ -139,7 +139,7 @@ class NumbaBackend(Backend):
 
     def _predict(self, X, theta, layout, g, work):
         entry, rows = _entry("predict", _NAMES[theta.dtype]), _rows(X)
-        out = np.empty((X.shape[1], layout[0, -1]), theta.dtype)
+        out = np.empty((len(rows), work.outputs), theta.dtype)
         members = work.for_pass(len(rows) * theta.size)
         work.run(entry, [(rows, out, theta, layout, g, member) for member in members])
         return out.T

@@ -37,6 +37,7 @@ class Team:
         work = capacity * (layout.n_parameters + 10 * layout.n_work)
         self.size = size = max(1, min(threads, capacity // FEWEST, int(work / WORTHWHILE)))
         self.tiles = layout.n_parameters * itemsize > SHARED_GRADIENT
+        self.outputs = layout.sizes[-1]
         share = -(-capacity // size)
         block = capacity if self.tiles else min(share, max(32, CACHE // (layout.n_work * itemsize) // 8 * 8))
 
