@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from accelnn.errors import AccelnnError as AccelnnError
     from accelnn.errors import BackendUnavailableError as BackendUnavailableError
     from accelnn.errors import DataError as DataError
+    from accelnn.errors import DeviceMemoryError as DeviceMemoryError
     from accelnn.errors import DivergenceError as DivergenceError
     from accelnn.errors import ModelFileError as ModelFileError
     from accelnn.errors import UnknownNameError as UnknownNameError
@@ -32,6 +33,7 @@ _HOMES = {
         "AccelnnError",
         "BackendUnavailableError",
         "DataError",
+        "DeviceMemoryError",
         "DivergenceError",
         "ModelFileError",
         "UnknownNameError",

@@ -13,6 +13,7 @@ from accelnn.losses import Loss
 
 __all__ = ["integer", "layer_sizes", "matrix", "number", "targets"]
 
+CPU = 1  # DLPack's number for host memory
 SMALL = 4096  # elements up to which looking at each takes less time than preparing for an overflowing sum
 
 
@@ -101,9 +102,14 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
         return array
     if isinstance(array, np.ma.MaskedArray):
         raise DataError(f"{argument}: is a masked array; fill it, or leave out the examples with masked values")
-    if isinstance(array, np.ndarray) or backend.owns(array):
+    if isinstance(array, np.ndarray):
         return array
-    if hasattr(array, "__cuda_array_interface__"):
+    adopted = backend.adopt(argument, array)
+    if adopted is not None:
+        return adopted
+    if hasattr(array, "__cuda_array_interface__") or (
+        hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] != CPU
+    ):
         raise DataError(
             f"{argument}: lives on a GPU, but backend={backend.name!r} computes elsewhere; "
             f"pass cupy.asnumpy({argument}) or use backend='cupy'"
@@ -118,10 +124,10 @@ def _columns(array: Any, dtype: str, backend: Backend) -> Any:
     """The same values in the backend's memory, each column contiguous; no copy where none is needed."""
     if isinstance(array, np.ndarray):
         if array.dtype == dtype and array.flags.f_contiguous:
-            return backend.from_host(array)
+            return backend.data(array)
         with np.errstate(over="ignore"):
-            return backend.from_host(np.asfortranarray(array, dtype=dtype))
-    return backend.xp.asarray(array, dtype=getattr(backend.xp, dtype))
+            return backend.data(np.asfortranarray(array, dtype=dtype))
+    return backend.columns(array, dtype)
 
 
 def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:

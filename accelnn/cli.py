@@ -1,6 +1,7 @@
-"""The command line: ``accelnn train``, ``accelnn predict`` and ``accelnn bench``."""
+"""The command line: ``accelnn train``, ``predict``, ``bench`` and ``doctor``."""
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -152,6 +153,7 @@ def train(
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of weights, batches and the split.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Most threads; by default all processors.")] = None,
+    device: Annotated[int | None, typer.Option(help="Which GPU, counted from 0.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share of the rows that is held out, 0 for none.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to save the model.")] = None,
 ) -> None:
@@ -161,7 +163,7 @@ def train(
         from accelnn.tablemodel import TableModel, layer_widths
 
         console = Console()
-        chosen = accelnn.get_backend(backend, threads)
+        chosen = accelnn.get_backend(backend, threads, device)
         _say(console, f"backend   {chosen.name}, {_why(backend)}; {chosen.describe()}")
         _announce_compilation(console, chosen)
         dataset = load_table(data, target, task)
@@ -230,6 +232,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A file that accelnn train --out wrote.")],
     data: Annotated[str, typer.Argument(help="A table with the columns of the training, in any order.")],
     backend: Annotated[str, typer.Option(help="auto, numpy, numba or cupy.")] = "auto",
+    device: Annotated[int | None, typer.Option(help="Which GPU, counted from 0.")] = None,
     out: Annotated[Path | None, typer.Option(help="A CSV file; by default, standard output.")] = None,
 ) -> None:
     """Predict the rows of a table. For example, accelnn predict model.safetensors table.csv --out predictions.csv."""
@@ -237,7 +240,7 @@ def predict(
         from accelnn.data import load_features
         from accelnn.tablemodel import TableModel
 
-        trained = TableModel.load(model, backend)
+        trained = TableModel.load(model, accelnn.get_backend(backend, device=device))
         _writable(out, data, str(model))
         X = load_features(data, trained.features)
         if out is None:
@@ -274,6 +277,7 @@ def bench(
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
     threads: Annotated[int | None, typer.Option(help="Of every contestant; by default one a core.")] = None,
+    device: Annotated[int | None, typer.Option(help="Which GPU, counted from 0.")] = None,
     rounds: Annotated[int, typer.Option(help="How often each contestant is timed, in turn.")] = 9,
     seconds: Annotated[float, typer.Option(help="Length of a contestant's round.")] = 0.3,
     busy: Annotated[bool, typer.Option("--busy", help="Let another process hold one core meanwhile.")] = False,
@@ -283,6 +287,7 @@ def bench(
     with _one_line_errors():
         from accelnn.benchmark.command import Options, run
 
+        _show_one_gpu(device)
         options = Options(
             sizes=sizes,
             case=tuple(case or ()),
@@ -304,12 +309,42 @@ def bench(
         run(options, Console())
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Say what is installed and test every backend. For example, accelnn doctor --json > doctor.json."""
+    with _one_line_errors():
+        from accelnn.doctor import examine, printer
+
+        found = examine() if as_json else examine(printer(Console()))
+        if as_json:
+            typer.echo(json.dumps(found, indent=1, allow_nan=False))
+        if not found["passed"]:
+            raise typer.Exit(1)
+
+
 def _announce_compilation(console: Console, backend: "Backend") -> None:
     if backend.name == "numba":
         from accelnn.kernels import jit
 
         text = "compiling the kernels for this processor and precision; they are kept for the next run"
         jit.listeners.append(lambda: _say(console, f"numba     {text}"))
+
+
+def _show_one_gpu(device: int | None) -> None:
+    """Let this process and those that it starts see this GPU alone, before CUDA counts them."""
+    if device is None:
+        return
+    number = checks.integer("--device", device, 0)
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        names = [name.strip() for name in listed.split(",") if name.strip()]
+        if number >= len(names):
+            raise DataError(f"--device: {number} is not among the GPUs of CUDA_VISIBLE_DEVICES={listed!r}")
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[number]
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number)
 
 
 def _writable(out: Path | None, *inputs: str) -> None:

@@ -6,6 +6,7 @@ __all__ = [
     "AccelnnError",
     "BackendUnavailableError",
     "DataError",
+    "DeviceMemoryError",
     "DivergenceError",
     "ModelFileError",
     "UnknownNameError",
@@ -44,6 +45,10 @@ class ModelFileError(AccelnnError, ValueError):
 
 class BackendUnavailableError(AccelnnError, RuntimeError):
     """A backend was asked for by name and cannot run here; the message says what is missing and how to get it."""
+
+
+class DeviceMemoryError(AccelnnError, MemoryError):
+    """A GPU has no room for what was asked; the message names the sizes."""
 
 
 class DivergenceError(AccelnnError, ArithmeticError):

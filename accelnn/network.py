@@ -66,6 +66,8 @@ class Network:
     threads : int, optional
         Most threads of the numba backend; by default what the environment and the machine allow (see
         :func:`accelnn.threads.thread_count`).
+    device : int, optional
+        The GPU of the cupy backend, counted from 0; by default CuPy's current one.
 
     Attributes
     ----------
@@ -102,6 +104,7 @@ class Network:
         dtype: Any = "float32",
         backend: "str | Backend" = "auto",
         threads: int | None = None,
+        device: int | None = None,
     ):
         self.sizes = checks.layer_sizes(sizes)
         hidden = checks.names("activations", activations, len(self.sizes) - 2)
@@ -117,7 +120,7 @@ class Network:
         require_known("dtype", self.dtype, DTYPES)
         self.init = init
         self._chosen = why_auto() if backend == "auto" else None
-        self.backend = get_backend(backend, threads)
+        self.backend = get_backend(backend, threads, device)
         self.layout = Layout(self.sizes, [*(entry.keeps_z for entry in entries), False])
         theta = initial_parameters(self.layout, [*hidden, output], init, self.seed)
         self._theta = self.backend.from_host(theta.astype(self.dtype))
@@ -139,16 +142,18 @@ class Network:
 
     @theta.setter
     def theta(self, values: Any) -> None:
-        values = self.backend.from_host(np.asarray(values)) if not self.backend.owns(values) else values
-        if values.shape != self._theta.shape:
-            raise DataError(f"theta: has shape {tuple(values.shape)}, expected {tuple(self._theta.shape)}")
-        self._theta[...] = values
+        with self.backend.context():
+            adopted = self.backend.adopt("theta", values)
+            values = self.backend.from_host(np.asarray(values)) if adopted is None else adopted
+            if values.shape != self._theta.shape:
+                raise DataError(f"theta: has shape {tuple(values.shape)}, expected {tuple(self._theta.shape)}")
+            self._theta[...] = values
 
     def __getstate__(self) -> dict[str, Any]:
         # A backend goes by its name, and the views are made anew, so that a copy's W and b belong to its own theta.
         state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b", "_prepared")}
         if self.backend.name in BACKENDS:
-            state["backend"] = self.backend.name, self.backend.threads
+            state["backend"] = self.backend.name, self.backend.threads, self.backend.device
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -198,9 +203,13 @@ class Network:
         DataError
             For a wrong shape, NaN, infinity, or an array on another device.
         """
+        with self.backend.context():
+            return self._predict(X)
+
+    def _predict(self, X: Any) -> Any:
         backend = self.backend
-        host = not backend.owns(X)
-        X = checks.matrix("X", X, self.sizes[0], self.dtype, backend)
+        adopted = backend.adopt("X", X)
+        X = checks.matrix("X", X if adopted is None else adopted, self.sizes[0], self.dtype, backend)
         m = X.shape[1]
         block = min(m, self.block)
         # One prediction's workspace is kept for the next; a thread takes it away while it uses it.
@@ -214,7 +223,7 @@ class Network:
             stop = min(start + block, m)
             A[:, start:stop] = backend.predict(X[:, start:stop], self._theta, *prepared)
         self._prepared = {block: prepared}
-        return backend.to_host(A) if host else A
+        return backend.to_host(A) if adopted is None else A
 
     def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0) -> tuple[float, Any]:
         """``J`` and its gradient with respect to theta, over all examples at once.
@@ -231,21 +240,22 @@ class Network:
         J : float
         dtheta : vector in theta's order; see `views`
         """
-        X, Y = self.check(X, Y)
         backend = self.backend
-        dtheta = backend.empty(self.layout.n_parameters, self.dtype)
-        J = backend.loss_and_gradient(
-            X,
-            Y,
-            self.theta,
-            dtheta,
-            backend.layout(self.layout),
-            backend.activations([*self.activations, "identity"], self.dtype),
-            backend.loss(self.loss, self.output, self.dtype),
-            checks.number("l2", l2),
-            backend.workspace(self.layout, X.shape[1], self.dtype),
-        )
-        return float(J), dtheta
+        with backend.context():
+            X, Y = self.check(X, Y)
+            dtheta = backend.empty(self.layout.n_parameters, self.dtype)
+            J = backend.loss_and_gradient(
+                X,
+                Y,
+                self.theta,
+                dtheta,
+                backend.layout(self.layout),
+                backend.activations([*self.activations, "identity"], self.dtype),
+                backend.loss(self.loss, self.output, self.dtype),
+                checks.number("l2", l2),
+                backend.workspace(self.layout, X.shape[1], self.dtype),
+            )
+            return float(J), dtheta
 
     def fit(
         self,
@@ -302,20 +312,21 @@ class Network:
         """
         from accelnn.training import train
 
-        return train(
-            self,
-            X,
-            Y,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            validation=validation,
-            l2=l2,
-            clip_norm=clip_norm,
-            callbacks=callbacks,
-        )
+        with self.backend.context():
+            return train(
+                self,
+                X,
+                Y,
+                optimizer=optimizer,
+                learning_rate=learning_rate,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffle=shuffle,
+                validation=validation,
+                l2=l2,
+                clip_norm=clip_norm,
+                callbacks=callbacks,
+            )
 
     def check(self, X: Any, Y: Any, names: tuple[str, str] = ("X", "Y")) -> tuple[Any, Any]:
         """X and Y as the backend takes them; see `loss_and_gradient` for what they may be.
@@ -325,8 +336,9 @@ class Network:
         DataError
             Naming the argument and the first bad position.
         """
-        X = checks.matrix(names[0], X, self.sizes[0], self.dtype, self.backend)
-        return X, checks.targets(names[1], Y, X.shape[1], self._loss, self.sizes[-1], self.dtype, self.backend)
+        with self.backend.context():
+            X = checks.matrix(names[0], X, self.sizes[0], self.dtype, self.backend)
+            return X, checks.targets(names[1], Y, X.shape[1], self._loss, self.sizes[-1], self.dtype, self.backend)
 
     def plan(self) -> Plan:
         """Which rung runs for each part, and why."""

@@ -108,6 +108,6 @@ class Workspace:
 def _columns(vector: Any, at: int, rows: int, columns: int) -> Any:
     """A (rows, columns) view whose columns are contiguous."""
     part = vector[at : at + rows * columns]
-    if isinstance(part, np.ndarray):
+    if hasattr(part, "reshape"):
         return part.reshape(columns, rows).T
     return array_namespace(part).reshape(part, (columns, rows)).T

@@ -193,6 +193,10 @@ class _Run:
         )
         self.steps_a_call = 1
         self.stopped = False
+        # Where the backend computes, and reused from one group of epochs to the next.
+        self.order: Any = None
+        self.coefficients: Any = None
+        self.losses: Any = None
 
         backend = network.backend
         self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size)
@@ -239,20 +243,23 @@ class _Run:
         network, backend, batches = self.network, self.network.backend, self.batches
         steps = np.arange(epoch * batches, (epoch + count) * batches)
         alpha = self.learning_rates(steps)
-        coefficients = backend.coefficients(self.optimizer.coefficients(steps + 1, alpha), network.dtype)
+        table = self.optimizer.coefficients(steps + 1, alpha)
+        self.coefficients = backend.coefficients(table, network.dtype, self.coefficients)
         if self.shuffle:
             order = np.stack([batch_order(network.seed, self.first_epoch + epoch + e, self.m) for e in range(count)])
         else:
             order = np.empty((count, 0), dtype=np.int64)
-        order = backend.from_host(order)
-        losses = backend.zeros(len(steps), "float64")
+        self.order = backend.from_host(order, self.order)
+        if self.losses is None or self.losses.shape != (len(steps),):
+            self.losses = backend.zeros(len(steps), "float64")
 
         done = 0
         while done < len(steps) and not self.stopped:
             last = min(done + self.steps_a_call, len(steps))
             began = time.perf_counter()
-            backend.train(*self.arguments, order, self.batch_size, coefficients, losses, done, last)
-            values = backend.to_host(losses)[:last]
+            tables = self.order, self.batch_size, self.coefficients, self.losses
+            backend.train(*self.arguments, *tables, done, last)
+            values = backend.to_host(self.losses)[:last]
             self.pace(last - done, time.perf_counter() - began)
             done, self.latest_epoch, self.latest_rate = last, epoch + (last - 1) // batches + 1, float(alpha[last - 1])
             if not np.all(np.isfinite(values)):

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import shutil
 
 # Before NumPy loads: threads that spin for a core which another process holds cost tests a factor of ten.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from accelnn import equations, get_backend
+from accelnn.backends import why_unavailable
 from accelnn.backends.base import Backend
 
 # In CI the same examples every time; elsewhere new ones. Compilation on first use makes a deadline meaningless.
@@ -40,6 +42,41 @@ FACTORIES = {
     "numpy": lambda: get_backend("numpy"),
     "numba": lambda: get_backend("numba"),
 }
+
+
+def make_cupy_backend():
+    """The cupy backend: on a GPU where there is one, else on the device double, whose kernels run in the emulator."""
+    if why_unavailable("cupy") is None:
+        return get_backend("cupy")
+    from gpu import double
+
+    with double.installed():
+        from accelnn.backends.cupy import CupyBackend
+
+        return CupyBackend()
+
+
+HAS_GPU = why_unavailable("cupy") is None
+if HAS_GPU or shutil.which("g++"):
+    FACTORIES["cupy"] = make_cupy_backend
+
+
+def pytest_collection_modifyitems(config, items):
+    """`pytest -m gpu` asks for hardware; without it, the same tests run on the device double."""
+    asked = config.getoption("markexpr") == "gpu"
+    for item in items:
+        if item.get_closest_marker("gpu") is None:
+            continue
+        if asked and not HAS_GPU:
+            item.add_marker(pytest.mark.skip(reason=f"no GPU: {why_unavailable('cupy')}"))
+        elif "cupy" not in FACTORIES:
+            item.add_marker(pytest.mark.skip(reason="the emulator compiles kernels with g++, which is not installed"))
+
+
+@pytest.fixture(scope="session")
+def cupy_backend():
+    """See `make_cupy_backend`."""
+    return FACTORIES["cupy"]()
 
 
 @pytest.fixture(params=["numpy", "numba"])

@@ -93,7 +93,7 @@ def ours(path):
 
 def test_the_scan_sees_the_package():
     assert {"equations", "verbs", "backends", "backends.numba", "kernels", "kernels.jit"} <= set(SOURCES)
-    assert ("backends.base", True) in ours(SOURCES["backends.numpy"])
+    assert ("backends.base", True) in ours(SOURCES["backends.numpy.backend"])
     assert ("training", False) in ours(SOURCES["network"])
     assert ("numba", True) in imports(SOURCES["kernels.jit"])
 
@@ -136,7 +136,7 @@ def test_kernels_import_kernels_alone(module):
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("numba", {"kernels", "backends.numba"}),
+        ("numba", {"kernels", "backends.numba.backend"}),
         ("llvmlite", {"kernels"}),
         ("cupy", set()),
         ("sklearn", {"estimators"}),
@@ -260,7 +260,7 @@ def test_a_backend_gives_each_verb_a_body_and_adds_none(name):
 
 
 def test_the_verbs_that_numba_compiles_have_the_same_signatures():
-    from accelnn.backends import compiled
+    from accelnn.backends.numba import compiled
 
     assert set(compiled.VERBS) == set(verbs.__all__)
     for verb, body in compiled.VERBS.items():
@@ -478,7 +478,7 @@ def test_an_edit_of_any_source_gives_another_cache(tmp_path):
 
 def test_the_cache_is_stamped_with_every_source_that_is_compiled():
     """A function of ours that compiled code contains comes from one of the stamped files, or from the kernels."""
-    from accelnn.backends import numba
+    from accelnn.backends.numba import backend as numba
 
     stamped = {*numba.SOURCES, *KERNELS.rglob("*.py")}
     assert Path(equations.__file__) in stamped

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from accelnn import Network, Optimizer, get_backend
 from accelnn.activations import ACTIVATIONS
-from accelnn.backends.tape import BLOCK, Tape
+from accelnn.backends.numpy.tape import BLOCK, Tape
 from accelnn.elementary import tanh
 from accelnn.losses import LOSSES
 from accelnn.optimizers import RULES

@@ -9,6 +9,7 @@ Three rungs, of which a backend may override any:
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -85,9 +86,34 @@ class Backend:
         """New memory of `shape`, all zero."""
         return self.xp.zeros(shape, dtype=getattr(self.xp, dtype), device=self.device)
 
-    def from_host(self, array: np.ndarray) -> Any:
-        """The backend's copy of a NumPy array, with the same memory order (NumPy's own arrays are not copied)."""
+    def context(self) -> AbstractContextManager[None]:
+        """Where everything that is done with this backend's arrays happens: on a GPU, its device and stream."""
+        return nullcontext()
+
+    def from_host(self, array: np.ndarray, out: Any = None) -> Any:
+        """The backend's copy of a NumPy array, with the same memory order (NumPy's own arrays are not copied).
+
+        `out`, an array that an earlier call gave, may receive the values if it has the shape and dtype for them.
+        """
         return self.xp.asarray(array, device=self.device)
+
+    def data(self, array: np.ndarray) -> Any:
+        """`from_host` for one array of a data set, of which a device may be too small to hold all at once."""
+        return self.from_host(array)
+
+    def columns(self, array: Any, dtype: str) -> Any:
+        """One of the backend's own arrays in this dtype, each column contiguous; no copy where none is needed."""
+        return self.xp.asarray(array, dtype=getattr(self.xp, dtype))
+
+    def adopt(self, argument: str, array: Any) -> Any:
+        """An array that already lives where this backend computes, as one of the backend's own; None for others.
+
+        Raises
+        ------
+        DataError
+            For an array on another device of the same kind; the message names `argument` and the line that moves it.
+        """
+        return array if self.owns(array) else None
 
     def to_host(self, array: Any) -> np.ndarray:
         """A NumPy array with the values of a backend's array."""
@@ -126,6 +152,6 @@ class Backend:
         """The form in which verbs receive an update rule."""
         return RULES[name]
 
-    def coefficients(self, table: np.ndarray, dtype: str) -> Any:
-        """The form in which verbs receive the rows of an optimiser's coefficients."""
+    def coefficients(self, table: np.ndarray, dtype: str, out: Any = None) -> Any:
+        """The form in which verbs receive the rows of an optimiser's coefficients; `out` as for `from_host`."""
         return table.tolist()

@@ -12,84 +12,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from accelnn.binding import Binding
+from accelnn.backends.recording import Recording, Value
 
 __all__ = ["BLOCK", "Tape", "scratch"]
 
 BLOCK = 8192  # elements: a register of float32 is 32 KiB, and a formula's few registers stay in the L2 cache
-
-
-class _Node:
-    """An operand or a result while a formula is recorded."""
-
-    # Numbers on the left must reach the reflected operators below rather than NumPy's.
-    __array_ufunc__ = None
-
-    def __init__(self, recorder: "_Recorder", operation: Callable | None, operands: tuple = (), boolean: bool = False):
-        self.recorder, self.operation, self.operands, self.boolean = recorder, operation, operands, boolean
-
-    def _apply(self, operation: Callable, *operands: Any, boolean: bool = False) -> "_Node":
-        return self.recorder.record(operation, operands, boolean)
-
-    def __add__(self, other):
-        return self._apply(np.add, self, other)
-
-    def __radd__(self, other):
-        return self._apply(np.add, other, self)
-
-    def __sub__(self, other):
-        return self._apply(np.subtract, self, other)
-
-    def __rsub__(self, other):
-        return self._apply(np.subtract, other, self)
-
-    def __mul__(self, other):
-        return self._apply(np.multiply, self, other)
-
-    def __rmul__(self, other):
-        return self._apply(np.multiply, other, self)
-
-    def __truediv__(self, other):
-        return self._apply(np.divide, self, other)
-
-    def __rtruediv__(self, other):
-        return self._apply(np.divide, other, self)
-
-    def __neg__(self):
-        return self._apply(np.negative, self)
-
-    def __abs__(self):
-        return self._apply(np.absolute, self)
-
-    def __lt__(self, other):
-        return self._apply(np.less, self, other, boolean=True)
-
-    def __le__(self, other):
-        return self._apply(np.less_equal, self, other, boolean=True)
-
-    def __gt__(self, other):
-        return self._apply(np.greater, self, other, boolean=True)
-
-    def __ge__(self, other):
-        return self._apply(np.greater_equal, self, other, boolean=True)
-
-    def __bool__(self):
-        raise TypeError("a formula may not branch on a value; write where(condition, x, y)")
-
-
-class _Recorder:
-    """Collects the operations of one formula in order, each distinct one once."""
-
-    def __init__(self) -> None:
-        self.nodes: list[_Node] = []
-        self._known: dict[tuple, _Node] = {}
-
-    def record(self, operation: Callable, operands: tuple, boolean: bool) -> _Node:
-        key = (operation, *(("node", id(x)) if isinstance(x, _Node) else ("number", x) for x in operands))
-        if key not in self._known:
-            self._known[key] = node = _Node(self, operation, operands, boolean)
-            self.nodes.append(node)
-        return self._known[key]
 
 
 def _select(condition, x, y, out):
@@ -97,23 +24,8 @@ def _select(condition, x, y, out):
     np.copyto(out, x, where=condition)
 
 
-def _recording(ufunc: Callable) -> Callable:
-    def function(*operands):
-        recorder = next(x.recorder for x in operands if isinstance(x, _Node))
-        return recorder.record(ufunc, operands, False)
-
-    return function
-
-
-_RECORDING = Binding(
-    {
-        **{
-            name: _recording(getattr(np, name))
-            for name in ("exp", "expm1", "log1p", "maximum", "minimum", "sign", "sqrt", "tanh")
-        },
-        "where": _recording(_select),
-    }
-)
+def _in_place(operation: str) -> Callable:
+    return _select if operation == "where" else getattr(np, operation)
 
 
 class _Registers(threading.local):
@@ -144,23 +56,19 @@ class Tape:
     """
 
     def __init__(self, *formulas: Callable, arrays: int, numbers: int = 0):
-        recorder = _Recorder()
-        inputs = [_Node(recorder, None) for _ in range(arrays + numbers)]
-        results: list[_Node] = []
-        for formula in formulas:
-            value = _RECORDING(formula)(*inputs)
-            for result in value if isinstance(value, tuple) else (value,):
-                # A result that is an input is copied first: another result may go where the input lies.
-                results.append(recorder.record(np.positive, (result,), False) if result in inputs else result)
+        recording = Recording(*formulas, inputs=arrays + numbers)
+        inputs, operations = recording.inputs, recording.operations
+        # A result that is an input is copied first: another result may go where the input lies.
+        results = [recording.append("positive", (x,)) if x in inputs else x for x in recording.results]
         self._arrays = arrays
         self._results = len(results)
 
         # Slots: the inputs, the constants, then the outputs and the registers, which `__call__` appends.
         place: dict[int, int] = {id(node): k for k, node in enumerate(inputs)}
         self._constants: list[float] = []
-        last_use = {id(x): k for k, node in enumerate(recorder.nodes) for x in node.operands if isinstance(x, _Node)}
-        last_use.update((id(result), len(recorder.nodes)) for result in results)
-        constants = {x for node in recorder.nodes for x in node.operands if not isinstance(x, _Node)}
+        last_use = {id(x): k for k, node in enumerate(operations) for x in node.operands if isinstance(x, Value)}
+        last_use.update((id(result), len(operations)) for result in results)
+        constants = {x for node in operations for x in node.operands if not isinstance(x, Value)}
         for number in sorted(constants):
             self._constants.append(number)
         constant_at = {number: len(inputs) + k for k, number in enumerate(self._constants)}
@@ -170,8 +78,8 @@ class Tape:
         free: dict[bool, list[int]] = {False: [], True: []}
         self._boolean: list[bool] = []
         self._program: list[tuple[Callable, tuple[int, ...], int]] = []
-        for k, node in enumerate(recorder.nodes):
-            final = k == len(recorder.nodes) - 1 and node.operation is not _select and node in results
+        for k, node in enumerate(operations):
+            final = k == len(operations) - 1 and node.operation != "where" and node in results
             if final:
                 # The last operation may write its result over an input, since nothing is read after it.
                 place[id(node)] = outputs_at + results.index(node)
@@ -180,9 +88,9 @@ class Tape:
             else:
                 place[id(node)] = registers_at + len(self._boolean)
                 self._boolean.append(node.boolean)
-            operands = tuple(place[id(x)] if isinstance(x, _Node) else constant_at[x] for x in node.operands)
-            self._program.append((cast(Callable, node.operation), operands, place[id(node)]))
-            for x in {id(x): x for x in node.operands if isinstance(x, _Node)}.values():
+            operands = tuple(place[id(x)] if isinstance(x, Value) else constant_at[x] for x in node.operands)
+            self._program.append((_in_place(cast(str, node.operation)), operands, place[id(node)]))
+            for x in {id(x): x for x in node.operands if isinstance(x, Value)}.values():
                 if x.operation is not None and last_use[id(x)] == k:
                     free[x.boolean].append(place[id(x)])
         self._copies = [

@@ -13,10 +13,10 @@ from numba.np.numpy_support import from_dtype
 
 from accelnn import equations
 from accelnn.activations import ACTIVATIONS, Activation
-from accelnn.backends import compiled
 from accelnn.backends.base import Backend
-from accelnn.backends.compiled import ACTIVATE, DIFFERENTIATE, ENTRIES, VERBS
-from accelnn.backends.teamwork import Team
+from accelnn.backends.numba import compiled
+from accelnn.backends.numba.compiled import ACTIVATE, DIFFERENTIATE, ENTRIES, VERBS
+from accelnn.backends.numba.teamwork import Team
 from accelnn.binding import Binding
 from accelnn.kernels import jit, loops, products
 from accelnn.kernels.scalars import PRECISIONS, SCALARS
@@ -28,9 +28,9 @@ from accelnn.threads import thread_count
 __all__ = ["NumbaBackend"]
 
 # Taken with the import, so that it belongs to the sources that were loaded.
-_PACKAGE = Path(__file__).parent.parent
-_COMPILED = ("activations", "binding", "elementary", "equations", "losses", "optimizers", "backends/compiled")
-SOURCES = tuple(_PACKAGE / f"{name}.py" for name in (*_COMPILED, "backends/numba"))
+_PACKAGE = Path(__file__).parent.parent.parent
+_COMPILED = ("activations", "binding", "elementary", "equations", "losses", "optimizers", "backends/numba/compiled")
+SOURCES = tuple(_PACKAGE / f"{name}.py" for name in (*_COMPILED, "backends/numba/backend"))
 _STAMP = jit.source_stamp(SOURCES)
 
 
@@ -191,7 +191,7 @@ class NumbaBackend(Backend):
         """The address of its kernel."""
         return _update_kernel(RULES[name], dtype)
 
-    def coefficients(self, table: np.ndarray, dtype: str) -> np.ndarray:
+    def coefficients(self, table: np.ndarray, dtype: str, out: Any = None) -> np.ndarray:
         """The table in the network's precision."""
         return np.ascontiguousarray(table, dtype=dtype)
 

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from accelnn.backends.base import Backend
-from accelnn.backends.tape import BLOCK, Tape, scratch
+from accelnn.backends.numpy.tape import BLOCK, Tape, scratch
 
 __all__ = ["NumpyBackend"]
 

@@ -1,0 +1,76 @@
+"""CUDA C sources as text, and how a program is put together from them.
+
+A program holds one kernel, the headers that it names and, in front of it, a precision and the formulas that the kernel
+calls (an activation, a loss, an update rule), which a caller gives as text. Nothing here needs CUDA.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+__all__ = ["KERNELS", "TILE", "Kernel", "program"]
+
+TILE = 32  # rows and columns of a product's tile: TILE in product.cuh
+
+_FOLDER = Path(__file__).parent
+_LARGEST = {"float": "3.4028234663852886e38f", "double": "1.7976931348623157e308"}
+_C_TYPES = {"float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel's source.
+
+    Attributes
+    ----------
+    headers : tuple of str
+        Besides common.cuh and formulas.cuh, in order.
+    formulas : str or None
+        Which of a network's formulas it calls: ``"activation"``, ``"loss"``, ``"rule"``.
+    registers : int
+        The most for each thread that any variant may take, in float32 and float64.
+    """
+
+    headers: tuple[str, ...] = ()
+    formulas: str | None = None
+    registers: tuple[int, int] = (64, 80)
+
+
+_PRODUCT = 80, 168  # two products' partial sums, and the next slab on its way
+
+KERNELS = {
+    "linear_activation": Kernel(("product",), "activation", _PRODUCT),
+    "bias_activation": Kernel((), "activation"),
+    "softmax": Kernel(("rows",)),
+    "loss_gradient": Kernel(("rows",), "loss"),
+    "linear_gradients": Kernel(("product",), None, _PRODUCT),
+    "backpropagate": Kernel(("product",), "activation", _PRODUCT),
+    "activation_gradient": Kernel((), "activation"),
+    "all_reduce": Kernel(),
+    "total_loss": Kernel(("loss",)),
+    "update": Kernel(("loss",), "rule"),
+    "gather": Kernel(),
+    "dropout": Kernel(),
+}
+
+
+def program(name: str, dtype: str, formulas: str = "") -> str:
+    """The text of a program.
+
+    Parameters
+    ----------
+    name : str
+        One of `KERNELS`, and the name of the function in it.
+    dtype : {"float32", "float64"}
+    formulas : str
+        Functions in CUDA C, where the kernel calls some.
+    """
+    real = _C_TYPES[dtype]
+    precision = f"typedef {real} real;\nconstexpr real LARGEST = {_LARGEST[real]};\n"
+    headers = [_source(f"{header}.cuh") for header in ("common", "formulas", *KERNELS[name].headers)]
+    return "\n".join([precision, *headers, formulas, _source(f"{name}.cu")])
+
+
+@cache
+def _source(name: str) -> str:
+    return f'#line 1 "{name}"\n' + (_FOLDER / name).read_text(encoding="utf-8")
