@@ -1,11 +1,9 @@
-"""How the house is built: who imports whom, what a backend may change, and which backend is chosen and why."""
+"""How the house is built: who imports whom, and what a backend may change."""
 
 import ast
 import graphlib
 import importlib
-import importlib.util
 import inspect
-import logging
 import os
 import pkgutil
 import subprocess
@@ -17,7 +15,7 @@ import pytest
 from conftest import FACTORIES
 
 import accelnn
-from accelnn import AccelnnError, BackendUnavailableError, Network, backends, equations, get_backend, verbs
+from accelnn import AccelnnError, Network, backends, equations, verbs
 from accelnn.activations import ACTIVATIONS
 from accelnn.backends.base import Backend
 from accelnn.losses import LOSSES
@@ -37,6 +35,7 @@ FLOORS = (
     {"network"},
     {"training", "storage", "datasets", "data", "tablemodel"},
     {"benchmark"},
+    {"doctor"},
     {"cli", "estimators"},
     {"__main__"},
 )
@@ -300,166 +299,6 @@ def test_an_instance_adds_no_public_name(name):
 
 def test_every_backend_has_a_module():
     assert {cls.name for cls in backend_classes()} == set(backends.BACKENDS)
-
-
-# Which backend is chosen, and why.
-
-
-@pytest.fixture
-def choose(monkeypatch):
-    """Choose backends as if this were another machine; what was found out before and after is forgotten."""
-    caches = (backends.why_unavailable, backends._auto)
-    for cached in caches:
-        cached.cache_clear()
-    real, loaded = importlib.util.find_spec, sys.modules.get("cupy")
-    replaced = []
-
-    def machine(missing=(), driver=None, folder=None):
-        monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name, *rest: None if name in missing else real(name, *rest)
-        )
-        monkeypatch.setattr(backends, "_driver_version", lambda: driver)
-        sys.modules.pop("cupy", None)
-        replaced.append(True)
-        if folder:
-            monkeypatch.syspath_prepend(folder)
-
-    yield machine
-    if replaced:
-        sys.modules.pop("cupy", None)
-        if loaded:
-            sys.modules["cupy"] = loaded
-    for cached in caches:
-        cached.cache_clear()
-
-
-def fake_cupy(folder, text):
-    (folder / "cupy").mkdir()
-    (folder / "cupy" / "__init__.py").write_text(text)
-    return folder
-
-
-def cupy_error():
-    with pytest.raises(BackendUnavailableError) as caught:
-        get_backend("cupy")
-    assert isinstance(caught.value, RuntimeError)
-    assert isinstance(caught.value, AccelnnError)
-    message = str(caught.value)
-    assert message.startswith("backend='cupy' cannot run here: ")
-    assert "\n" not in message
-    return message
-
-
-@pytest.mark.parametrize(
-    ("driver", "extra"), [(None, "cuda13"), (11080, "cuda12"), (12040, "cuda12"), (13000, "cuda13")]
-)
-def test_cupy_that_is_not_installed(choose, driver, extra):
-    choose(missing=["cupy"], driver=driver)
-    message = cupy_error()
-    assert "CuPy is not installed; " in message
-    assert message.endswith(f'run: pip install "accelnn[{extra}]"')
-    assert ("install an NVIDIA driver, then" in message) == (driver is None)
-    with pytest.raises(BackendUnavailableError, match="accelnn"):
-        Network([2, 1], backend="cupy")
-
-
-def test_the_extras_in_the_messages_exist():
-    from importlib.metadata import metadata
-
-    assert {"cuda12", "cuda13"} <= set(metadata("accelnn").get_all("Provides-Extra"))
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        ("ImportError('libcublas.so.13: no such file')", "ImportError: libcublas.so.13: no such file"),
-        ("RuntimeError('bad\\nlast line')", "RuntimeError: bad"),
-        ("ValueError()", "ValueError: no message"),
-    ],
-)
-def test_cupy_that_fails_to_import(choose, tmp_path, error, line):
-    choose(driver=13000, folder=fake_cupy(tmp_path, f"raise {error}"))
-    message = cupy_error()
-    assert message.endswith(f'CuPy fails with {line}; run: pip install "accelnn[cuda13]"')
-    assert backends.why_auto() == f"CuPy fails with {line}"
-
-
-def test_cupy_that_finds_no_gpu(choose, tmp_path):
-    choose(folder=fake_cupy(tmp_path, "def is_available():\n    return False"))
-    message = cupy_error()
-    assert "CuPy finds no usable GPU; install an NVIDIA driver, then run: " in message
-    assert message.endswith('run: pip install "accelnn[cuda13]"')
-
-
-WORKING = "from numpy import float32, ones\ndef is_available():\n    return True\n"
-
-
-def test_cupy_whose_first_kernel_fails(choose, tmp_path):
-    text = WORKING + "def ones(*_, **__):\n    raise OSError('CUDA_ERROR_NO_BINARY_FOR_GPU')"
-    choose(driver=12040, folder=fake_cupy(tmp_path, text))
-    message = cupy_error()
-    assert "CuPy fails with OSError: CUDA_ERROR_NO_BINARY_FOR_GPU" in message
-    assert message.endswith('run: pip install "accelnn[cuda12]"')
-
-
-def test_cupy_that_computes_nonsense(choose, tmp_path):
-    choose(driver=13000, folder=fake_cupy(tmp_path, WORKING.replace("ones", "zeros as ones")))
-    assert "wrong result" in cupy_error()
-
-
-def test_cupy_that_works(choose, tmp_path):
-    choose(driver=13000, folder=fake_cupy(tmp_path, WORKING))
-    assert backends.why_unavailable("cupy") is None
-    assert backends.why_auto() == "a GPU is usable"
-
-
-def test_cupy_as_installed_here_without_a_driver(choose):
-    pytest.importorskip("cupy", reason="CuPy is not installed")
-    if backends._driver_version() is not None:
-        pytest.skip("an NVIDIA driver is installed")
-    message = cupy_error()
-    assert "install an NVIDIA driver, then run: pip install" in message
-    importlib.import_module("accelnn.backends.cupy")
-
-
-def test_the_cupy_module_imports_without_cupy():
-    """In a process where any import of CuPy fails."""
-    code = "import sys; sys.modules['cupy'] = None; import accelnn.backends.cupy as c; print(c.CupyBackend.name)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "cupy"
-
-
-def test_auto_takes_numba_and_says_so_once(choose, caplog):
-    choose(missing=["cupy"])
-    with caplog.at_level(logging.INFO, logger="accelnn"):
-        chosen = [get_backend("auto"), get_backend(), Network([2, 1]).backend]
-    assert {backend.name for backend in chosen} == {"numba"}
-    lines = [record.getMessage() for record in caplog.records if record.name == "accelnn"]
-    assert len(lines) == 1
-    assert (
-        lines[0]
-        == f"backend='auto' takes numba: {backends.why_auto()}"
-        == "backend='auto' takes numba: CuPy is not installed"
-    )
-
-
-def test_auto_without_numba_takes_numpy(choose, caplog):
-    choose(missing=["cupy", "numba"])
-    with caplog.at_level(logging.INFO, logger="accelnn"):
-        net = Network([2, 1])
-    assert net.backend.name == "numpy"
-    assert "takes numpy: CuPy is not installed, and Numba is not installed" in caplog.text
-    assert net.plan().backend == "numpy, chosen by auto because CuPy is not installed, and Numba is not installed"
-    with pytest.raises(BackendUnavailableError, match=r"^backend='numba' cannot run here: .*run: pip install numba$"):
-        get_backend("numba")
-
-
-def test_a_name_gives_one_backend_and_a_backend_gives_itself():
-    for name in ("numpy", "numba"):
-        assert get_backend(name) is get_backend(name)
-        assert get_backend(get_backend(name)) is get_backend(name)
-    mine = FACTORIES["reference"]()
-    assert Network([2, 1], backend=mine).backend is mine
 
 
 # The cache of compiled code.

@@ -1,25 +1,23 @@
 """Backends by name, the choice that ``"auto"`` makes, and why a backend is or is not usable here."""
 
-import ctypes
-import importlib.util
 import logging
-import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
+from accelnn.backends.availability import find_fault
 from accelnn.errors import BackendUnavailableError, DataError, UnknownNameError, require_known
 
 if TYPE_CHECKING:
     from accelnn.backends.base import Backend
 
-__all__ = ["BACKENDS", "get_backend", "why_auto", "why_unavailable"]
+__all__ = ["BACKENDS", "auto_choice", "get_backend", "why_auto", "why_unavailable"]
 
 BACKENDS = ("numpy", "numba", "cupy")
 
 _log = logging.getLogger("accelnn")
 
 
-def get_backend(name: "str | Backend" = "auto", threads: int | None = None) -> "Backend":
+def get_backend(name: "str | Backend" = "auto", threads: int | None = None, device: int | None = None) -> "Backend":
     """The backend of this name.
 
     Parameters
@@ -29,66 +27,74 @@ def get_backend(name: "str | Backend" = "auto", threads: int | None = None) -> "
     threads : int, optional
         Most threads of the numba backend; see :func:`accelnn.threads.thread_count` for the default. NumPy's products
         take their number of threads from the environment, and a GPU needs none.
+    device : int, optional
+        The GPU of the cupy backend, counted from 0; by default CuPy's current one.
 
     Returns
     -------
     Backend
-        One object a name, number of threads and process.
+        One object a name, number of threads, device and process.
 
     Raises
     ------
     UnknownNameError
         For any other name.
+    DataError
+        For a number of threads or a device that cannot be used, and for a device where no GPU computes.
     BackendUnavailableError
         For a backend that cannot run here; the message says what is missing and the command that installs it.
     """
+    if threads is not None:
+        _whole_number("threads", threads, 1)
+    if device is not None:
+        _whole_number("device", device, 0)
     if not isinstance(name, str):
         from accelnn.backends.base import Backend
 
-        if isinstance(name, Backend):
-            return name
-        raise UnknownNameError("backend", name, ("auto", *BACKENDS))
-    if name == "auto":
-        return get_backend(_auto()[0], threads)
+        if not isinstance(name, Backend):
+            raise UnknownNameError("backend", name, ("auto", *BACKENDS))
+        if device is not None:
+            raise DataError(f"device: {device} is for backend='cupy'; a backend that is made already has its own")
+        return name
     require_known("backend", name, ("auto", *BACKENDS))
-    reason = why_unavailable(name)
+    chosen = auto_choice()[0] if name == "auto" else name
+    if device is not None and chosen != "cupy":
+        because = f", and backend='auto' takes {chosen} here because {why_auto()}" if name == "auto" else ""
+        raise DataError(f"device: {device} is for backend='cupy'{because or f', not for backend={name!r}'}")
+    reason = why_unavailable(chosen)
     if reason:
         raise BackendUnavailableError(f"backend={name!r} cannot run here: {reason}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise DataError(f"threads: {threads!r} is not a whole number of at least 1")
-    return _create(name, threads if name == "numba" else None)
-
-
-def why_auto() -> str:
-    """Why ``"auto"`` takes what it takes, in one line."""
-    return _auto()[1]
+    return _create(chosen, threads if chosen == "numba" else None, device)
 
 
 @cache
-def why_unavailable(name: str) -> str | None:
-    """None where a backend is usable, else what is missing and the remedy."""
-    if name == "numba":
-        return _why_no_numba()
-    return _why_no_cupy() if name == "cupy" else None
-
-
-@cache
-def _auto() -> tuple[str, str]:
-    no_gpu = why_unavailable("cupy")
-    no_numba = why_unavailable("numba")
+def auto_choice() -> tuple[str, str]:
+    """What ``"auto"`` takes, and why; logged once a process."""
+    no_gpu, no_numba = find_fault("cupy"), find_fault("numba")
+    # What is missing, without the remedy that who asks for a backend by name is told.
     if no_gpu is None:
         choice = "cupy", "a GPU is usable"
     elif no_numba is None:
-        # What is missing, without the remedy that an explicit backend="cupy" is told.
-        choice = "numba", no_gpu.rpartition("; ")[0]
+        choice = "numba", no_gpu.reason
     else:
-        choice = "numpy", f"{no_gpu.rpartition('; ')[0]}, and {no_numba.rpartition('; ')[0]}"
+        choice = "numpy", f"{no_gpu.reason}, and {no_numba.reason}"
     _log.info("backend='auto' takes %s: %s", *choice)
     return choice
 
 
+def why_auto() -> str:
+    """Why ``"auto"`` takes what it takes, in one line."""
+    return auto_choice()[1]
+
+
+def why_unavailable(name: str) -> str | None:
+    """None where a backend is usable, else what is missing and the remedy."""
+    fault = find_fault(name)
+    return None if fault is None else str(fault)
+
+
 @cache
-def _create(name: str, threads: int | None) -> "Backend":
+def _create(name: str, threads: int | None, device: int | None) -> "Backend":
     if name == "numpy":
         from accelnn.backends.numpy import NumpyBackend
 
@@ -99,50 +105,9 @@ def _create(name: str, threads: int | None) -> "Backend":
         return NumbaBackend(threads)
     from accelnn.backends.cupy import CupyBackend
 
-    return CupyBackend()
+    return CupyBackend(device)
 
 
-def _why_no_numba() -> str | None:
-    if importlib.util.find_spec("numba") is None:
-        return "Numba is not installed; run: pip install numba"
-    try:
-        import numba  # noqa: F401 (does it load beside this NumPy?)
-    except Exception as problem:  # a mismatch of versions raises several types
-        return f"Numba fails with {type(problem).__name__}: {_first_line(problem)}; run: pip install --upgrade numba"
-    return None
-
-
-def _why_no_cupy() -> str | None:
-    driver = _driver_version()
-    extra = 13 if driver is None else min(max(driver // 1000, 12), 13)
-    remedy = f'run: pip install "accelnn[cuda{extra}]"'
-    if driver is None:
-        remedy = f"install an NVIDIA driver, then {remedy}"
-    if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed; {remedy}"
-    try:
-        import cupy
-
-        if not cupy.is_available():
-            return f"CuPy finds no usable GPU; {remedy}"
-        # The smallest job that needs memory, a compiled kernel and cuBLAS.
-        probe = cupy.ones((2, 2), dtype=cupy.float32)
-        if float((probe @ probe + probe)[0, 0]) != 3.0:
-            return f"the GPU gave a wrong result for a 2 x 2 product; {remedy}"
-    except Exception as problem:  # CuPy raises many types, for each library that it cannot load
-        return f"CuPy fails with {type(problem).__name__}: {_first_line(problem)}; {remedy}"
-    return None
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or ["no message"])[0]
-
-
-def _driver_version() -> int | None:
-    """The CUDA version that the installed NVIDIA driver supports, such as 13000, or None without a driver."""
-    try:
-        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        version = ctypes.c_int()
-        return version.value if library.cuDriverGetVersion(ctypes.byref(version)) == 0 else None
-    except (OSError, AttributeError):
-        return None
+def _whole_number(argument: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DataError(f"{argument}: {value!r} is not a whole number of at least {least}")

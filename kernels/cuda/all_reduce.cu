@@ -3,7 +3,8 @@
 // Grid: (blocks for each layer, layers); block: THREADS. For each layer, `table` holds where its weights, its bias and
 // its end are in theta, from where on its gradient is a sum of slices, where those begin in `parts`, and how many there
 // are; before that place dtheta has its values already. `squares` receives, block by block, the sum of squares of the
-// gradient, and behind those, of the weights.
+// gradient, and behind those, of the weights; null: neither clipping nor a penalty wants them, and then gradients that
+// have their values already need not be read.
 //
 // The step's number advances here: nobody reads clock[1] in this kernel, and nobody reads clock[0] while update.cu,
 // which follows, changes it.
@@ -20,7 +21,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) all_reduce(
     const int count = static_cast<int>(load(layer + 5));
     double gradient_squares = 0, weight_squares = 0;
     const int stride = gridDim.x * THREADS;
-    for (long long k = weights + blockIdx.x * THREADS + threadIdx.x; k < end; k += stride) {
+    for (long long k = (squares ? weights : summed) + blockIdx.x * THREADS + threadIdx.x; k < end; k += stride) {
         real d = 0;
         if (k < summed) {
             d = load(dtheta + k);
@@ -37,10 +38,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) all_reduce(
         if (decay != 0 || k >= summed) store(dtheta + k, d);
     }
     const int block = blockIdx.y * gridDim.x + blockIdx.x, blocks = gridDim.x * gridDim.y;
-    gradient_squares = block_sum(gradient_squares, scratch);
-    weight_squares = block_sum(weight_squares, scratch);
-    if (threadIdx.x != 0) return;
-    store(squares + block, gradient_squares);
-    store(squares + blocks + block, weight_squares);
-    if (block == 0) store(clock + 1, load(clock));
+    if (squares) {
+        gradient_squares = block_sum(gradient_squares, scratch);
+        weight_squares = block_sum(weight_squares, scratch);
+        if (threadIdx.x == 0) {
+            store(squares + block, gradient_squares);
+            store(squares + blocks + block, weight_squares);
+        }
+    }
+    if (block == 0 && threadIdx.x == 0) store(clock + 1, load(clock));
 }

@@ -1,33 +1,36 @@
 """How the cupy backend uses a GPU, seen through the device double: a step's cost, where data lie, what is refused."""
 
+import contextlib
 import itertools
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 from conftest import DTYPES, assert_same
-
-pytest.importorskip("gpu.emulator", reason="the emulator compiles kernels with g++, which is not installed")
 
 from accelnn import DataError, DeviceMemoryError, Network, Optimizer, get_backend
 from accelnn.backends.cupy import backend as cupy_module
 from accelnn.backends.cupy import memory
 from gpu import double
 
+if shutil.which("g++") is None:
+    pytest.skip("the emulator compiles kernels with g++, which is not installed", allow_module_level=True)
+
 cp = double.MODULES["cupy"]
 
 
 @pytest.fixture
-def machine(monkeypatch):
-    """Plug in devices, and get a backend on one of them; the usual one is there again afterwards."""
+def machine():
+    """Plug in devices, and get a backend on one of them."""
+    with contextlib.ExitStack() as plugged:
 
-    def plug_in(device=None, **options):
-        double.configure(**options)
-        with double.installed():
-            return cupy_module.CupyBackend(device)
+        def plug_in(device=None, **options):
+            plugged.enter_context(double.configured(**options))
+            with double.installed():
+                return cupy_module.CupyBackend(device)
 
-    yield plug_in
-    double.configure()
+        yield plug_in
 
 
 @pytest.fixture

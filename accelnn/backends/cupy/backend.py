@@ -267,7 +267,14 @@ class CupyBackend(Backend):
                 work.programs.clear()
             order = Table(named["order"] if named["order"].shape[1] else None)
             tables = {"order": order, "coefficients": Table(named["coefficients"]), "losses": Table(named["losses"])}
-            recorder = self._recorder(work, named["theta"], batch_size=size, losses=tables["losses"], staged=staged)
+            recorder = self._recorder(
+                work,
+                named["theta"],
+                batch_size=size,
+                losses=tables["losses"],
+                clips=bool(np.isfinite(named["clip_norm"])),
+                staged=staged,
+            )
             recorder.record(equations.train, *(named | tables | {"s": number, "end": number + 1}).values())
             # The arguments stay alive beside the program, so that no other object takes over an identity.
             work.programs[key] = recorder.program, named

@@ -87,6 +87,8 @@ class Recorder:
         Examples of a full batch.
     losses : Table, optional
         Where the J of each step goes.
+    clips : bool
+        Whether the gradient's norm will be limited.
     staged : pair of device arrays, optional
         Where X and Y of a batch lie that comes from the host.
     """
@@ -99,10 +101,11 @@ class Recorder:
         theta: Any,
         batch_size: int = 0,
         losses: Table | None = None,
+        clips: bool = False,
         staged: tuple[Any, Any] | None = None,
     ):
         self.kernels, self.gemm, self.work, self.theta = kernels, gemm, work, theta
-        self.batch_size, self.losses, self.staged = batch_size, losses, staged
+        self.batch_size, self.losses, self.clips, self.staged = batch_size, losses, clips, staged
         self.program = Program()
         self.layer, self.m = 0, 1  # in a backward pass: the layer whose dZ is known, and the batch's examples
         self.l2, self.limit = 0.0, math.inf
@@ -210,18 +213,13 @@ class Recorder:
         return l2 / (2 * X.shape[1])
 
     def all_reduce(self, dtheta, out=None):
-        """One launch: the slices of all layers' gradients are added, and the squares for the norm and the penalty."""
+        """One launch: adds the slices of all gradients, and the squares where the norm or a penalty wants them."""
         work = self.work
-        arguments = (
-            dtheta,
-            self.theta,
-            work.all_parts,
-            work.table,
-            work.squares,
-            np.float64(self.l2 / self.m),
-            work.clock,
-        )
-        elements = work.all_parts.size + dtheta.size * (1 + (self.l2 != 0))
+        wanted = self.clips or self.l2 != 0
+        numbers = np.float64(self.l2 / self.m), work.clock
+        arguments = (dtheta, self.theta, work.all_parts, work.table, work.squares if wanted else NULL, *numbers)
+        summed = work.all_parts.size + sum(part.array.size // part.count for part in work.parts[1:])
+        elements = summed + wanted * (dtheta.size + (self.l2 != 0) * self.theta.size)
         self._launch("all_reduce", "", (work.blocks, work.L, 1), (THREADS, 1, 1), arguments, elements)
         return dtheta
 

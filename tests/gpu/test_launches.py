@@ -1,0 +1,163 @@
+"""Every kernel as the backend launches it: the same bits whatever ran first, and clean under sanitizers."""
+
+import shutil
+
+import numpy as np
+import pytest
+from accelnn.kernels.cuda import KERNELS, program
+from conftest import DTYPES, make_cupy_backend, make_targets
+
+from accelnn import Network
+from accelnn.losses import LOSSES
+from gpu import emulator
+from gpu.variants import variants
+
+if shutil.which("g++") is None:
+    pytest.skip("the emulator compiles kernels with g++, which is not installed", allow_module_level=True)
+
+emulator = pytest.importorskip("gpu.emulator")
+
+
+# Ragged everywhere: no width is a multiple of 32 or of a pack, the last batch is smaller; aligned ones beside them.
+NETWORKS = {
+    "narrow": ((7, 33, 5, 3), "gelu", "softmax"),
+    "aligned": ((8, 36, 4), "tanh", "softmax"),
+    "wide": ((5, 513, 3), "gelu", "sigmoid"),
+    "wide and aligned": ((4, 512, 4), "elu", "sigmoid"),
+    "one": ((1, 1), "relu", "identity"),
+}
+M, BATCH = 37, 21
+
+
+def launches(name, dtype):
+    """Each launch of a network's life on the device double: name, text, grid, block and a copy of its arguments.
+
+    They are taken as they happen, so that each sees the data that it would see.
+    """
+    backend, found = make_cupy_backend(), []
+    kernels = backend._kernels[dtype]
+
+    class Watched:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __call__(self, grid, block, arguments):
+            copies = {}
+            host = [_host(argument, copies) for argument in arguments]
+            found.append((self.kernel.name, self.kernel._module.code, grid, block, host))
+            self.kernel(grid, block, arguments)
+
+    backend._kernels[dtype] = lambda *key: Watched(kernels(*key))
+    sizes, activation, output = NETWORKS[name]
+    net = Network(sizes, activation, output, dtype=dtype, backend=backend)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(M, sizes[0])).T
+    Y = make_targets(LOSSES[net.loss, output].targets, sizes[-1], M, rng)
+    net.predict(X)
+    net.loss_and_gradient(X, Y)
+    net.fit(X, Y, epochs=1, batch_size=BATCH, optimizer="adam", l2=0.1, clip_norm=0.1, validation=(X, Y))
+    return found
+
+
+def _host(argument, copies):
+    """A copy of a device array for the emulator; the same copy for the same memory."""
+    if isinstance(argument, np.uintp):
+        return None
+    if not hasattr(argument, "data"):
+        return argument
+    if isinstance(argument, np.generic):
+        return argument
+    key = argument.data.ptr, argument.size
+    if key not in copies:
+        copies[key] = np.array(argument._values).ravel(order="A")
+    return copies[key]
+
+
+def run(text, name, grid, block, arguments, seed):
+    """What the arrays hold after a launch."""
+    copies = {id(a): a.copy() for a in arguments if isinstance(a, np.ndarray)}
+    fresh = [copies[id(a)] if isinstance(a, np.ndarray) else a for a in arguments]
+    emulator.Program(text).kernels[name].launch(grid, block, fresh, seed=seed)
+    return fresh
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_the_order_of_blocks_and_threads_changes_nothing(name, dtype):
+    seen = set()
+    for kernel, text, grid, block, arguments in launches(name, dtype):
+        seen.add(kernel)
+        first = run(text, kernel, grid, block, arguments, seed=1)
+        for seed in (2, 3, 4):
+            for actual, expected in zip(run(text, kernel, grid, block, arguments, seed), first, strict=True):
+                np.testing.assert_array_equal(actual, expected, err_msg=kernel)
+    assert {"loss_gradient", "all_reduce", "update", "gather", "total_loss"} <= seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_no_launch_leaves_its_arrays(name, dtype):
+    """By AddressSanitizer; each shape and alignment once."""
+    once = {}
+    for kernel, text, grid, block, arguments in launches(name, dtype):
+        shapes = tuple(a.shape if isinstance(a, np.ndarray) else a for a in arguments)
+        once.setdefault((kernel, text, grid, block, shapes), arguments)
+    for (kernel, text, grid, block, _), arguments in once.items():
+        assert emulator.sanitize(text, kernel, grid, block, arguments, "address") == "", f"{kernel} in {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["narrow", "wide"])
+def test_no_launch_has_a_race(name):
+    """By ThreadSanitizer, within blocks and between them; barriers are the same in both precisions."""
+    once = {(launch[0], launch[1]): launch for launch in launches(name, "float32")}
+    for kernel, text, grid, block, arguments in once.values():
+        assert emulator.sanitize(text, kernel, grid, block, arguments, "thread") == "", f"{kernel} in {name}"
+
+
+def test_these_networks_launch_every_kernel():
+    seen = {launch[0] for name in NETWORKS for launch in launches(name, "float32")}
+    assert seen == set(KERNELS) - {"dropout"}  # whose own tests are in test_verbs.py
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sanitizer", "dtype"), [("address", "float32"), ("address", "float64"), ("thread", "float32")]
+)
+def test_dropout_is_clean(dtype, sanitizer):
+    A, clock = np.ones(1030, dtype), np.zeros(2, np.int64)
+    arguments = [A, np.int64(A.size), np.float64(0.5), np.uint64(1), np.uint64(1), clock]
+    assert emulator.sanitize(program("dropout", dtype), "dropout", (2, 1, 1), (256, 1, 1), arguments, sanitizer) == ""
+
+
+# Nothing to do.
+
+
+@pytest.mark.parametrize(
+    "variant", [v for v in variants() if v.formula in ("", "tanh", "huber of identity", "adam")], ids=str
+)
+def test_a_kernel_that_is_told_of_nothing_writes_nothing(variant):
+    """With zero examples, units or elements every array stays as it was, but for sums of nothing, which are zero."""
+    kernel = emulator.Program(variant.text).kernels[variant.kernel]
+    arguments = []
+    for parameter in kernel.parameters:
+        if parameter.endswith("*"):
+            ctype = parameter.removeprefix("const ").rstrip("* ")
+            arguments.append(np.zeros(64, {"float": "f4", "double": "f8", "long long": "i8"}[ctype]))
+        else:
+            arguments.append(
+                {"int": np.int32, "long long": np.int64, "double": np.float64}.get(parameter, np.uint64)(0)
+            )
+    before = [np.copy(a) for a in arguments]
+    block = (32, 8, 1) if variant.kernel in ("bias_activation", "activation_gradient", "gather") else (256, 1, 1)
+    if variant.kernel in ("linear_activation", "linear_gradients", "backpropagate"):
+        block = (128, 1, 1)
+    if variant.kernel == "gather":
+        arguments[9] = np.int64(1)  # batches of an epoch: never zero
+        before[9] = arguments[9]
+    kernel.launch((1, 1, 1), block, arguments)
+    for parameter, actual, expected in zip(kernel.parameters, arguments, before, strict=True):
+        if variant.kernel == "update" and parameter == "long long*":
+            continue  # the clock goes on
+        np.testing.assert_array_equal(actual, expected, err_msg=parameter)
