@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelnn.kernels.products import scratch_length
 
 from accelnn.backends.numba import _multiply_kernel
 from accelnn.benchmark.machine import machine
+from accelnn.kernels.products import scratch_length
 
 # Inputs and units of a layer, and the examples of one member's share.
 LAYERS = [(64, 100, 100), (784, 256, 64), (256, 128, 64), (1024, 1024, 128), (2048, 2048, 512)]

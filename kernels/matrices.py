@@ -9,7 +9,6 @@ for as long as compiled code runs.
 
 import operator
 
-from accelnn.kernels.calls import at
 from numba import types
 from numba.core import cgutils
 from numba.extending import (
@@ -20,6 +19,8 @@ from numba.extending import (
     overload_attribute,
     register_model,
 )
+
+from accelnn.kernels.calls import at
 
 __all__ = ["BlocksType", "MatrixType", "blocks", "matrix"]
 

@@ -7,9 +7,10 @@ Small operands are read where they lie. Packing pays where B is beyond the secon
 addresses that fall on the same few places of the cache, or where it is transposed, since it must be copied then.
 """
 
+from numba import types
+
 from accelnn.kernels.calls import address, at
 from accelnn.kernels.tiles import panel, tile_rows, transpose, vector_length
-from numba import types
 
 __all__ = ["multiply", "names", "scratch_length", "signature"]
 

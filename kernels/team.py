@@ -13,11 +13,12 @@ import ctypes
 import platform
 import sys
 
-from accelnn.kernels.calls import pointer_from
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from accelnn.kernels.calls import pointer_from
 
 __all__ = [
     "BATCH",

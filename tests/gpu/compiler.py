@@ -80,9 +80,9 @@ def measure(texts: Iterable[str]) -> list[dict[str, Resources]]:
 
 def table() -> str:
     """Markdown: the most that any variant of a kernel takes."""
-    from accelnn.kernels.cuda import KERNELS
-
     from gpu.variants import DTYPES, variants
+
+    from accelnn.kernels.cuda import KERNELS
 
     every = list(variants())
     found = list(zip(every, measure(variant.text for variant in every), strict=True))

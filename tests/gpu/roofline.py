@@ -66,10 +66,10 @@ class Cost:
 def step_costs(name: str) -> list[Cost]:
     """Every launch of a step of a benchmark's case, as the cupy backend makes it on the device double."""
     from conftest import make_cupy_backend
+    from gpu.double.kernels import program
 
     from accelnn import Network
     from accelnn.benchmark.cases import CASES, problem
-    from gpu.double.kernels import program
 
     case = CASES[name]
     given = problem(case)
@@ -123,9 +123,10 @@ are several), as the cupy backend launches it. The least: each input of a launch
 Moved: what the kernel's threads load and store, counted in the emulator, before any cache. Operations: those of the
 products. cuBLAS is taken to need the least.
 
-Roofline of a launch on an H100: {launch:.1f} us, and the longer of its least bytes at {bandwidth:.2f} TB/s and its least
-operations at {arithmetic:.0f} TFLOP/s. On paper: the same with what is moved and computed, where a kernel with fewer
-blocks than the {multiprocessors} multiprocessors has only their share of the arithmetic, and 64 bytes a cycle for each.
+Roofline of a launch on an H100: {launch:.1f} us, and the longer of its least bytes at {bandwidth:.2f} TB/s and its
+least operations at {arithmetic:.0f} TFLOP/s. On paper: the same with what is moved and computed, where a kernel with
+fewer blocks than the {multiprocessors} multiprocessors has only their share of the arithmetic, and 64 bytes a cycle
+for each.
 
 Made by `python tests/gpu/roofline.py`; `tests/gpu/test_roofline.py` counts the narrow networks again.
 

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 from conftest import DTYPES, assert_same
+from gpu import double
 
 from accelnn import DataError, DeviceMemoryError, Network, Optimizer, get_backend
 from accelnn.backends.cupy import backend as cupy_module
 from accelnn.backends.cupy import memory
-from gpu import double
 
 if shutil.which("g++") is None:
     pytest.skip("the emulator compiles kernels with g++, which is not installed", allow_module_level=True)

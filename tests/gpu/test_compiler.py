@@ -4,10 +4,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from accelnn.kernels import cuda
-
 from gpu import compiler
 from gpu.variants import DTYPES, variants
+
+from accelnn.kernels import cuda
 
 for package in ("cuda-core", compiler.COMPILER, compiler.READER):
     try:

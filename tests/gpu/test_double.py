@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from gpu import double
 
 cp = double.MODULES["cupy"]

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-
 from gpu import emulator
 from gpu.emulator import Counts, Program, sanitize
 

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from gpu import driver
 
 from accelnn.backends import availability
-from gpu import driver
 
 if importlib.util.find_spec("cupy") is None:
     pytest.skip("CuPy is not installed", allow_module_level=True)

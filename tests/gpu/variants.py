@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from accelnn.kernels.cuda import KERNELS, program
-
 from accelnn.activations import ACTIVATIONS
 from accelnn.backends.cupy.expressions import activation_text, loss_text, rule_text
+from accelnn.kernels.cuda import KERNELS, program
 from accelnn.losses import LOSSES
 from accelnn.optimizers import RULES
 

@@ -73,6 +73,9 @@ class Table:
         self.assigned = value
 
 
+NOWHERE = Table(None)
+
+
 class Recorder:
     """The verbs, and the program that they append to.
 
@@ -85,7 +88,7 @@ class Recorder:
     theta : device vector
     batch_size : int
         Examples of a full batch.
-    losses : Table, optional
+    losses : Table
         Where the J of each step goes.
     clips : bool
         Whether the gradient's norm will be limited.
@@ -100,7 +103,7 @@ class Recorder:
         work: DeviceWorkspace,
         theta: Any,
         batch_size: int = 0,
-        losses: Table | None = None,
+        losses: Table = NOWHERE,
         clips: bool = False,
         staged: tuple[Any, Any] | None = None,
     ):

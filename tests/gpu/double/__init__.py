@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-
 from gpu.double import arrays, copies, cuda, functions, kernels, machine, runtime
 from gpu.double.machine import Counters, counters, counting
 

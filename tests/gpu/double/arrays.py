@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from gpu.double import copies
 from gpu.double.cuda import Device, Work, current_device, get_current_stream, stream_of, submit
 from gpu.double.machine import Access, Memory

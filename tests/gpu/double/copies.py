@@ -6,7 +6,6 @@ waited, and one that a device copies from is then compared with what it was.
 """
 
 import numpy as np
-
 from gpu.double import machine
 from gpu.double.cuda import Device, Stream, Work, current_device, submit
 from gpu.double.machine import Access, Memory

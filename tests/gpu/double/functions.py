@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from gpu.double import copies, machine
 from gpu.double.arrays import KIND_CUDA, Capsule, from_host, in_layout_of, launch, ndarray, new_memory, product
 from gpu.double.cuda import Device, current_device, get_current_stream, stream_of

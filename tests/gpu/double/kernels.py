@@ -5,7 +5,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from gpu.double.arrays import launch, ndarray
 from gpu.double.cuda import Work, get_current_stream, submit
 from gpu.double.machine import Access

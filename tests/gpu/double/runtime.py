@@ -4,7 +4,6 @@ import ctypes
 from typing import Any
 
 import numpy as np
-
 from gpu.double import copies, machine
 from gpu.double.cuda import PROPERTIES, CUDARuntimeError, Device, current_device, stream_of
 from gpu.double.machine import Access
