@@ -53,7 +53,7 @@ def number(argument: str, value: Any, *, positive: bool = False, finite: bool = 
 
 
 def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -> Any:
-    """An array of shape (rows, m), finite, of this dtype, with contiguous columns, where the backend computes.
+    """An array of shape (rows, m), finite, of this dtype, with contiguous columns, of NumPy or of the backend.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -
         raise DataError(f"{argument}: has no examples (shape {tuple(array.shape)})")
     _finite(argument, array, backend, "remove or impute it")
     columns = _columns(array, dtype, backend)
-    if isinstance(array, np.ndarray) and array.dtype != dtype:
+    if columns.dtype != array.dtype:
         _finite(argument, columns, backend, f"the value given does not fit {dtype}: scale it, or use dtype='float64'")
     return columns
 
@@ -86,14 +86,14 @@ def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str
     """
     array = _array(argument, array, backend)
     if array.ndim == 1 and loss.targets == "distribution":
-        array = _one_hot(argument, backend.to_host(array), rows)
+        array = _one_hot(argument, _on_host(array, backend), rows)
     elif array.ndim == 1 and rows == 1:
         array = array[None, :]
     Y = matrix(argument, array, rows, dtype, backend)
     if Y.shape[1] != m:
         raise DataError(f"{argument}: has {Y.shape[1]} examples, but X has {m}")
     if loss.targets != "real":
-        _in_range(argument, backend.to_host(Y), loss)
+        _in_range(argument, _on_host(Y, backend), loss)
     return Y
 
 
@@ -120,22 +120,27 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
         raise DataError(f"{argument}: cannot be read as an array ({problem})") from None
 
 
+def _on_host(array: Any, backend: Backend) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else backend.to_host(array)
+
+
 def _columns(array: Any, dtype: str, backend: Backend) -> Any:
-    """The same values in the backend's memory, each column contiguous; no copy where none is needed."""
+    """The same values in this dtype, each column contiguous; no copy where none is needed."""
     if isinstance(array, np.ndarray):
         if array.dtype == dtype and array.flags.f_contiguous:
-            return backend.data(array)
+            return array
         with np.errstate(over="ignore"):
-            return backend.data(np.asfortranarray(array, dtype=dtype))
+            return np.asfortranarray(array, dtype=dtype)
     return backend.columns(array, dtype)
 
 
 def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:
     xp = backend.xp
+    kind = getattr(array.dtype, "kind", "f")  # array-api-strict has none, and what is no number fails there below
+    if kind not in "fiub":
+        raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
     if isinstance(array, np.ndarray):
-        xp, kind = np, array.dtype.kind
-        if kind not in "fiub":
-            raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
+        xp = np
         if kind != "f" or (array.size <= SMALL and np.logical_and.reduce(np.isfinite(array), axis=None)):
             return
     with np.errstate(all="ignore"):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["DTYPES", "Network", "Plan"]
 
 DTYPES = ("float32", "float64")
-PREDICTION_WORK = 2**20  # elements of workspace for a pass without training
 
 
 @dataclass(frozen=True)
@@ -150,22 +149,25 @@ class Network:
             self._theta[...] = values
 
     def __getstate__(self) -> dict[str, Any]:
-        # A backend goes by its name, and the views are made anew, so that a copy's W and b belong to its own theta.
+        # A backend goes by its name, and theta through the host; the views are made anew, so that a copy's W and b
+        # belong to its own theta.
         state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b", "_prepared")}
         if self.backend.name in BACKENDS:
             state["backend"] = self.backend.name, self.backend.threads, self.backend.device
+            state["_theta"] = np.array(self.backend.to_host(self._theta))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _prepared={})
         if isinstance(self.backend, tuple):
             self.backend = get_backend(*self.backend)
+            self._theta = self.backend.from_host(self._theta)
         self.W, self.b = self.layout.parameters(self._theta)
 
     @property
     def block(self) -> int:
         """Examples that a pass without training handles at once, so that its workspace stays small."""
-        return max(256, PREDICTION_WORK // self.layout.n_work)
+        return max(256, self.backend.pass_elements // self.layout.n_work)
 
     def views(self, vector: Any) -> list[Any]:
         """A vector in theta's order, layer by layer.
@@ -210,7 +212,7 @@ class Network:
         backend = self.backend
         adopted = backend.adopt("X", X)
         X = checks.matrix("X", X if adopted is None else adopted, self.sizes[0], self.dtype, backend)
-        m = X.shape[1]
+        (X,), m = backend.place(X), X.shape[1]
         block = min(m, self.block)
         # One prediction's workspace is kept for the next; a thread takes it away while it uses it.
         prepared = self._prepared.pop(block, None) or (
@@ -338,7 +340,8 @@ class Network:
         """
         with self.backend.context():
             X = checks.matrix(names[0], X, self.sizes[0], self.dtype, self.backend)
-            return X, checks.targets(names[1], Y, X.shape[1], self._loss, self.sizes[-1], self.dtype, self.backend)
+            Y = checks.targets(names[1], Y, X.shape[1], self._loss, self.sizes[-1], self.dtype, self.backend)
+            return self.backend.place(X, Y)
 
     def plan(self) -> Plan:
         """Which rung runs for each part, and why."""

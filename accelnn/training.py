@@ -113,7 +113,8 @@ def train(
         callbacks,
     )
     try:
-        history = run.run()
+        with network.backend.context():
+            history = run.run()
     except AccelnnError:
         network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch

@@ -1,5 +1,6 @@
 """What the tests share: the backends, the settings of Hypothesis, and what "the same numbers" means."""
 
+import contextlib
 import copy
 import inspect
 import os
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from accelnn import equations, get_backend
-from accelnn.backends import why_unavailable
+from accelnn import backends, equations, get_backend
+from accelnn.backends import availability, why_unavailable
 from accelnn.backends.base import Backend
 
 # In CI the same examples every time; elsewhere new ones. Compilation on first use makes a deadline meaningless.
@@ -79,13 +80,31 @@ def cupy_backend():
     return FACTORIES["cupy"]()
 
 
-@pytest.fixture(params=["numpy", "numba"])
+@pytest.fixture
+def cupy_by_name():
+    """`backend="cupy"` and `"auto"` find a GPU: a real one, or the device double's."""
+    cached = availability.find_fault, backends.auto_choice, backends._create
+    with contextlib.ExitStack() as stack:
+        if not HAS_GPU:
+            from gpu import double
+
+            for cache in cached:
+                cache.cache_clear()
+                stack.callback(cache.cache_clear)
+            stack.enter_context(double.installed())
+        yield
+
+
+NAMED = ["numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=NAMED)
 def backend(request):
-    """Each backend that a person without a GPU can name."""
-    return get_backend(request.param)
+    """Each backend that a person can name."""
+    return FACTORIES[request.param]()
 
 
-@pytest.fixture(params=["reference", "numpy", "numba"])
+@pytest.fixture(params=["reference", *NAMED])
 def any_backend(request):
     """The same, and the reference bodies on NumPy arrays."""
     return FACTORIES[request.param]()

@@ -1,5 +1,6 @@
 """Backends by name, the choice that ``"auto"`` makes, and why a backend is or is not usable here."""
 
+import importlib
 import logging
 from functools import cache
 from typing import TYPE_CHECKING
@@ -64,7 +65,7 @@ def get_backend(name: "str | Backend" = "auto", threads: int | None = None, devi
     reason = why_unavailable(chosen)
     if reason:
         raise BackendUnavailableError(f"backend={name!r} cannot run here: {reason}")
-    return _create(chosen, threads if chosen == "numba" else None, device)
+    return _create(chosen, threads if chosen == "numba" else None, _gpu(device) if chosen == "cupy" else None)
 
 
 @cache
@@ -106,6 +107,15 @@ def _create(name: str, threads: int | None, device: int | None) -> "Backend":
     from accelnn.backends.cupy import CupyBackend
 
     return CupyBackend(device)
+
+
+def _gpu(device: int | None) -> int:
+    """The number of a GPU that is there."""
+    cuda = importlib.import_module("cupy").cuda
+    count = cuda.runtime.getDeviceCount()
+    if device is not None and device >= count:
+        raise DataError(f"device: there is no GPU {device}; this machine has {count}, counted from 0")
+    return cuda.Device().id if device is None else device
 
 
 def _whole_number(argument: str, value: object, least: int) -> None:

@@ -39,10 +39,13 @@ class Backend:
         Most threads that were asked for.
     page : str
         How the page runs.
+    pass_elements : int
+        Of the workspace for a pass without training; more examples are taken block by block.
     """
 
     name = "reference"
     page = "interpreted, one verb after another"
+    pass_elements = 2**20
 
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):
         self.xp, self.device = xp, device
@@ -97,9 +100,9 @@ class Backend:
         """
         return self.xp.asarray(array, device=self.device)
 
-    def data(self, array: np.ndarray) -> Any:
-        """`from_host` for one array of a data set, of which a device may be too small to hold all at once."""
-        return self.from_host(array)
+    def place(self, *arrays: Any) -> tuple[Any, ...]:
+        """The arrays of a data set, those of NumPy moved by `from_host`; or all on the host, for a device too small."""
+        return tuple(self.from_host(array) if isinstance(array, np.ndarray) else array for array in arrays)
 
     def columns(self, array: Any, dtype: str) -> Any:
         """One of the backend's own arrays in this dtype, each column contiguous; no copy where none is needed."""

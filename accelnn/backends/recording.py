@@ -104,7 +104,7 @@ class Recording:
 
     def append(self, operation: str, operands: tuple, boolean: bool = False) -> Value:
         """The result of one more operation, or of the same one before."""
-        key = (operation, *(("value", id(x)) if isinstance(x, Value) else ("number", x) for x in operands))
+        key = (operation, *(("value", id(x)) if isinstance(x, Value) else ("number", repr(x)) for x in operands))
         if key not in self._known:
             self._known[key] = value = Value(self, operation, operands, boolean)
             self.operations.append(value)

@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["KERNELS", "TILE", "Kernel", "program"]
+__all__ = ["ACROSS", "DOWN", "KERNELS", "LAYER_FIELDS", "PRODUCT_THREADS", "THREADS", "TILE", "Kernel", "program"]
 
-TILE = 32  # rows and columns of a product's tile: TILE in product.cuh
+# What kernels and those who launch them must agree on; `program` writes these in front of every text.
+TILE = 32  # rows and columns of a product's tile
+PRODUCT_THREADS = 128  # of a block that computes one
+ACROSS, DOWN = 32, 8  # threads of a block along the units, in packs of 16 bytes, and over examples
+THREADS = 256  # of every other block
+LAYER_FIELDS = 6  # numbers that all_reduce.cu reads of each layer
 
+_CONSTANTS = {
+    "TILE": TILE,
+    "PRODUCT_THREADS": PRODUCT_THREADS,
+    "ACROSS": ACROSS,
+    "DOWN": DOWN,
+    "THREADS": THREADS,
+    "LAYER_FIELDS": LAYER_FIELDS,
+}
 _FOLDER = Path(__file__).parent
 _LARGEST = {"float": "3.4028234663852886e38f", "double": "1.7976931348623157e308"}
 _C_TYPES = {"float32": "float", "float64": "double"}
@@ -67,8 +80,9 @@ def program(name: str, dtype: str, formulas: str = "") -> str:
     """
     real = _C_TYPES[dtype]
     precision = f"typedef {real} real;\nconstexpr real LARGEST = {_LARGEST[real]};\n"
+    constants = "".join(f"constexpr int {constant} = {value};\n" for constant, value in _CONSTANTS.items())
     headers = [_source(f"{header}.cuh") for header in ("common", "formulas", *KERNELS[name].headers)]
-    return "\n".join([precision, *headers, formulas, _source(f"{name}.cu")])
+    return "\n".join([precision + constants, *headers, formulas, _source(f"{name}.cu")])
 
 
 @cache

@@ -3,8 +3,6 @@
 // Grid: (groups of `rows` examples, groups of ACROSS packs of units); block: (ACROSS, DOWN). Group s writes
 // scale * sum_i dZ(i) at parts + s * n, and all_reduce.cu adds the groups in their order; null: a narrow layer wants none.
 
-constexpr int ACROSS = 32, DOWN = 8;
-
 extern "C" __global__ void __launch_bounds__(ACROSS* DOWN) activation_gradient(
     real* dZ, const real* Z, const real* A, real* __restrict__ parts, int m, int n, int rows, double scale) {
     __shared__ Pack sums[DOWN][ACROSS];

@@ -9,13 +9,11 @@
 // The step's number advances here: nobody reads clock[1] in this kernel, and nobody reads clock[0] while update.cu,
 // which follows, changes it.
 
-constexpr int THREADS = 256;
-
 extern "C" __global__ void __launch_bounds__(THREADS) all_reduce(
     real* __restrict__ dtheta, const real* __restrict__ theta, const real* __restrict__ parts,
     const long long* __restrict__ table, double* __restrict__ squares, double decay, long long* clock) {
     __shared__ double scratch[THREADS];
-    const long long* layer = table + 6 * blockIdx.y;
+    const long long* layer = table + LAYER_FIELDS * blockIdx.y;
     const long long weights = load(layer), bias = load(layer + 1), end = load(layer + 2), summed = load(layer + 3);
     const real* slices = parts + load(layer + 4);
     const int count = static_cast<int>(load(layer + 5));

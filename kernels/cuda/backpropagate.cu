@@ -1,8 +1,8 @@
 // dZ_prev = W^T dZ * g'(Z_prev) in one launch, for narrow layers.
 //
-// Grid: (tiles of examples, tiles of the units below); block: THREADS. Z_prev may be A_prev, unless g' reads Z.
+// Grid: (tiles of examples, tiles of the units below); block: PRODUCT_THREADS. Z_prev may be A_prev, unless g' reads Z.
 
-extern "C" __global__ void __launch_bounds__(THREADS) backpropagate(
+extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS) backpropagate(
     const real* __restrict__ W, const real* __restrict__ dZ, const real* Z_prev, const real* A_prev,
     real* __restrict__ dZ_prev, int m, int n, int n_prev) {
     __shared__ Tiles tiles;

@@ -2,8 +2,6 @@
 //
 // Grid: (groups of `rows` examples, groups of ACROSS packs of units); block: (ACROSS, DOWN). Where A is Z, only A is kept.
 
-constexpr int ACROSS = 32, DOWN = 8;
-
 extern "C" __global__ void __launch_bounds__(ACROSS* DOWN) bias_activation(
     real* Z, const real* __restrict__ b, real* A, int m, int n, int rows) {
     const int unit = (blockIdx.y * ACROSS + threadIdx.x) * PACK, count = n - unit;

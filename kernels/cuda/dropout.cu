@@ -1,13 +1,11 @@
 // A = A / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, in the inverted form).
 //
-// The same launch over dA, with the same key, layer and step, is the backward pass. Whether element k stays is decided by
+// No verb asks for it yet; tests/gpu/test_verbs.py holds it against NumPy. The same launch over dA, with the same key, layer and step, is the backward pass. Whether element k stays is decided by
 // number k of a stream of Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so that no
 // mask is stored, and the host draws the same one with
 //     numpy.random.Generator(numpy.random.Philox(key=key, counter=[0, layer, step, 0])).random(size) >= rate
 //
 // Grid: blocks; block: THREADS.
-
-constexpr int THREADS = 256;
 
 struct Words {
     unsigned long long at[4];

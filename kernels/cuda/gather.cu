@@ -4,8 +4,6 @@
 // for the order of the data. The clock says which step comes; an epoch has `batches` of `size` examples, of which this
 // one holds m.
 
-constexpr int ACROSS = 32, DOWN = 8;
-
 __device__ __forceinline__ void copy_row(const real* from, real* to, int n, bool aligned) {
     for (int j = threadIdx.x * PACK; j < n; j += ACROSS * PACK)
         store_pack(to + j, load_pack(from + j, n - j, aligned), n - j, aligned);

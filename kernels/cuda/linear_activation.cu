@@ -1,8 +1,8 @@
 // Z = W A_prev + b and A = g(Z) in one launch, for narrow layers.
 //
-// Grid: (tiles of examples, tiles of units); block: THREADS. Z is null where it need not be kept.
+// Grid: (tiles of examples, tiles of units); block: PRODUCT_THREADS. Z is null where it need not be kept.
 
-extern "C" __global__ void __launch_bounds__(THREADS) linear_activation(
+extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS) linear_activation(
     const real* __restrict__ W, const real* __restrict__ b, const real* __restrict__ A_prev, real* __restrict__ Z,
     real* __restrict__ A, int m, int n, int n_prev) {
     __shared__ Tiles tiles;

@@ -1,10 +1,10 @@
 // dW = 1/m dZ A_prev^T and db = 1/m sum_i dZ(i), each slice of the examples by itself, for narrow layers.
 //
 // In memory dW is followed by db, and together they are the product of [A_prev, 1]^T and dZ. Grid: (tiles of inputs and
-// the ones, tiles of units, slices); block: THREADS. Slice s, of `length` examples, writes its sums behind `parts` at
+// the ones, tiles of units, slices); block: PRODUCT_THREADS. Slice s, of `length` examples, writes its sums behind `parts` at
 // s * (n_prev + 1) * n; all_reduce.cu adds the slices in their order.
 
-extern "C" __global__ void __launch_bounds__(THREADS) linear_gradients(
+extern "C" __global__ void __launch_bounds__(PRODUCT_THREADS) linear_gradients(
     const real* __restrict__ dZ, const real* __restrict__ A_prev, real* __restrict__ parts, int m, int n, int n_prev,
     int length, double scale) {
     __shared__ Tiles tiles;

@@ -37,8 +37,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) loss_gradient(
     if (!parts) return;
     // The sum above has let every thread of the block see what the others wrote.
     for (int j = own; j < n; j += blockDim.x * blockDim.y) {
-        real sum = 0;
+        double sum = 0;
         for (int example = first; example < end; example++) sum += load(dZ + static_cast<long long>(example) * n + j);
-        store(parts + static_cast<long long>(blockIdx.x) * n + j, sum * static_cast<real>(scale));
+        store(parts + static_cast<long long>(blockIdx.x) * n + j, static_cast<real>(scale * sum));
     }
 }

@@ -1,14 +1,13 @@
-// One tile of a matrix product, C(i, j) = sum over p of A(i, p) B(p, j), by one block of THREADS threads.
+// One tile of a matrix product, C(i, j) = sum over p of A(i, p) B(p, j), by one block.
 //
-// The operands pass through shared memory in slabs of DEPTH values of p. While a slab is multiplied, the next one is
+// TILE, the rows and columns of C, and PRODUCT_THREADS, the block, are set in __init__.py. The operands pass through shared memory in slabs of DEPTH values of p. While a slab is multiplied, the next one is
 // already on its way from global memory into registers. Each thread adds up a rectangle of ROWS x COLUMNS elements.
 
-constexpr int TILE = 32;  // rows and columns of C
 constexpr int DEPTH = 32;
 constexpr int ROWS = 4, COLUMNS = 2;
-constexpr int ACROSS = TILE / COLUMNS;              // threads along a row of the tile
-constexpr int THREADS = ACROSS * (TILE / ROWS);     // 128
-constexpr int PACKS = TILE * DEPTH / PACK / THREADS;  // of an operand's slab, for each thread
+constexpr int ALONG = TILE / COLUMNS;                         // threads along a row of the tile
+constexpr int PACKS = TILE * DEPTH / PACK / PRODUCT_THREADS;  // of an operand's slab, for each thread
+static_assert(ALONG * (TILE / ROWS) == PRODUCT_THREADS, "the threads' rectangles make up the tile");
 
 struct Tiles {
     // One pack more than needed: lines then start at different banks, and still at a multiple of 16 bytes.
@@ -35,7 +34,7 @@ struct Operand {
         const int first = ALONG_P ? p : outer, end = ALONG_P ? p_end : length;
 #pragma unroll
         for (int part = 0; part < PACKS; part++) {
-            const int number = part * THREADS + threadIdx.x;
+            const int number = part * PRODUCT_THREADS + threadIdx.x;
             const int line = first_line + number / (TILE / PACK);
             const int at = first + number % (TILE / PACK) * PACK;
             const int count = line < line_end ? end - at : 0;
@@ -52,7 +51,7 @@ struct Operand {
     __device__ __forceinline__ void stash(real (*slab)[TILE + PACK]) const {
 #pragma unroll
         for (int part = 0; part < PACKS; part++) {
-            const int number = part * THREADS + threadIdx.x;
+            const int number = part * PRODUCT_THREADS + threadIdx.x;
             const int line = number / (TILE / PACK), at = number % (TILE / PACK) * PACK;
             if (ALONG_P) {
 #pragma unroll
@@ -65,9 +64,9 @@ struct Operand {
 };
 
 // The first row and column, within the tile, of the calling thread's rectangle.
-__device__ __forceinline__ int own_row() { return threadIdx.x / ACROSS * ROWS; }
+__device__ __forceinline__ int own_row() { return threadIdx.x / ALONG * ROWS; }
 
-__device__ __forceinline__ int own_column() { return threadIdx.x % ACROSS * COLUMNS; }
+__device__ __forceinline__ int own_column() { return threadIdx.x % ALONG * COLUMNS; }
 
 // C(i + r, j + c) for the calling thread's rectangle, summed over p from `p` to `p_end`. Every thread of the block calls.
 template <class A, class B>

@@ -1,7 +1,5 @@
 // A block whose threads form lines: threadIdx.x runs along the elements of a row, threadIdx.y over rows.
 
-constexpr int THREADS = 256;
-
 // The sum (or another combination) of one number from each thread of the calling thread's line; blockDim.x is a power of
 // two. Every thread of the block calls.
 template <class T, class Combine>

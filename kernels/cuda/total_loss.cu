@@ -1,7 +1,5 @@
 // J by itself, where no update follows. Grid: 1; block: THREADS.
 
-constexpr int THREADS = 256;
-
 extern "C" __global__ void __launch_bounds__(THREADS) total_loss(
     const double* __restrict__ losses, int blocks, double inverse_m, const double* __restrict__ squares, int n_squares,
     double penalty, double* __restrict__ J) {

@@ -3,8 +3,6 @@
 // Grid: blocks; block: THREADS. Each block computes the norm from the sums of squares that all_reduce.cu left, in the
 // same order, hence the same number. `limit` is infinity for no clipping. `coefficients` has a row for each step.
 
-constexpr int THREADS = 256;
-
 extern "C" __global__ void __launch_bounds__(THREADS) update(
     real* __restrict__ theta, const real* __restrict__ dtheta, real* __restrict__ state,
     const real* __restrict__ coefficients, long long size, const double* __restrict__ squares, int n_squares,

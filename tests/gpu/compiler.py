@@ -47,7 +47,8 @@ def compiled(text: str, architecture: str) -> bytes:
     from accelnn.backends.cupy.launches import OPTIONS
 
     (standard,) = (option.removeprefix("--std=") for option in OPTIONS)
-    options = ProgramOptions(std=standard, arch=architecture)
+    # The last two as CuPy adds them to every program.
+    options = ProgramOptions(std=standard, arch=architecture, ftz=True, device_as_default_execution_space=True)
     return bytes(Program(text, code_type="c++", options=options).compile("cubin").code)
 
 

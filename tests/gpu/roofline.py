@@ -80,7 +80,7 @@ def step_costs(name: str) -> list[Cost]:
     net.backend.train = lambda *arguments: (train(*arguments), kept.append(arguments))
     net.fit(X, Y, epochs=1, batch_size=case.batch_size, optimizer=case.optimizer, learning_rate=case.learning_rate)
     work = next(value for value in kept[0] if hasattr(value, "programs"))
-    recorded, _ = next(iter(work.programs.values()))
+    recorded, *_ = next(iter(work.programs.values()))
     costs = []
     for launch in recorded.launches:
         if not launch.grid:

@@ -177,7 +177,8 @@ def test_data_that_do_not_fit_arrive_batch_by_batch(machine, batch_size, shuffle
     results, copies = [], []
     for share in (1.0, 1e-9):
         backend = machine()
-        backend.data = lambda array, backend=backend, share=share: backend.from_host(array) if share == 1.0 else array
+        if share != 1.0:
+            backend.place = lambda *arrays: arrays
         net = network(backend, sizes)
         with double.counting() as counts:
             net.fit(X, Y, optimizer="adam", learning_rate=0.01, **options)
@@ -189,6 +190,62 @@ def test_data_that_do_not_fit_arrive_batch_by_batch(machine, batch_size, shuffle
     assert copies[1] - copies[0] >= 2 * 4 * -(-m // batch_size) - 4
     for actual, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+def test_streamed_data_are_neither_downloaded_nor_recorded_again(machine):
+    """Of X and Y, either may have been on the device; a fit of many calls costs copies of its batches alone."""
+    backend = machine()
+    net = network(backend, (50, 8, 3))
+    X, Y = (array.astype("float32") for array in data(net.sizes, 100))
+    free = backend.place
+    backend.place = lambda *arrays: tuple(backend.to_host(a) if backend.owns(a) else a for a in arrays)
+    counts = {}
+    for epochs in (5, 40):
+        for place, array in {"host": Y, "device": backend.from_host(np.asfortranarray(Y))}.items():
+            with double.counting() as counts[epochs, place]:
+                net.fit(np.asfortranarray(X), array, epochs=epochs, batch_size=10)
+    backend.place = free
+    for epochs in (5, 40):
+        host, device = (counts[epochs, place] for place in ("host", "device"))
+        assert device.device_to_host - host.device_to_host <= 20  # none for each call of the 10 to 400 steps
+    assert counts[40, "host"].kernels["update"] == 400
+
+
+def test_a_step_that_fails_lets_no_copy_run_on(machine, monkeypatch):
+    """The memory of a stage is let go only after the copy into it has ended."""
+    backend = machine()
+    backend.place = lambda *arrays: arrays
+    net = network(backend, (50, 8, 3))
+    X, Y = (np.asfortranarray(array, dtype="float32") for array in data(net.sizes, 100))
+    waits = []
+    synchronize = cp.cuda.Stream.synchronize
+    monkeypatch.setattr(cp.cuda.Stream, "synchronize", lambda self: (waits.append(self), synchronize(self)))
+
+    def fail(*_):
+        waits.clear()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cupy_module.CupyBackend, "_step", fail)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(X, Y, epochs=2, batch_size=10)
+    assert any(stream != backend._stream for stream in waits)
+
+
+def test_a_fit_lets_its_memory_go_at_once(cupy):
+    """Not when Python next looks for circles: the data may be all that a device holds."""
+    import gc
+    import weakref
+
+    net = network(cupy, (4, 8, 2))
+    X, Y = net.check(*data(net.sizes, 40))
+    kept = weakref.ref(X)
+    gc.disable()
+    try:
+        net.fit(X, Y, epochs=2, batch_size=16)
+        del X, Y
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_large_data_stay_on_the_host_and_say_so(machine, caplog):
@@ -232,6 +289,27 @@ def test_device_picks_the_gpu(machine):
     assert net.theta.device.id == 1 == backend.device
     assert "GPU 1" in net.plan().device
     assert net.predict(X).shape == (1, 40)
+
+
+def test_a_pickled_network_comes_back_to_its_gpu(machine, monkeypatch):
+    backend = machine(1, devices=2)
+    net = network(backend, (4, 8, 1))
+    content = pickle.dumps(net)
+    monkeypatch.setattr("accelnn.network.get_backend", lambda name, threads, device: backend)
+    copy = pickle.loads(content)
+    assert copy.theta.device.id == 1
+    X, _ = data(net.sizes, 5)
+    np.testing.assert_array_equal(copy.predict(X), net.predict(X))
+
+
+def test_a_gpu_by_its_number(cupy_by_name):
+    """By name there is one backend for each GPU; the default is the current one."""
+    with double.configured(devices=2), cp.cuda.Device(1):
+        assert get_backend("cupy").device == 1
+        assert get_backend("cupy") is get_backend("cupy", device=1)
+        assert get_backend("cupy", device=0).device == 0
+        with pytest.raises(DataError, match="device: there is no GPU 2; this machine has 2, counted from 0"):
+            get_backend("cupy", device=2)
 
 
 def test_an_array_on_another_gpu_is_refused_with_the_line_that_moves_it(machine):
@@ -308,6 +386,34 @@ def test_the_results_of_a_fit_are_there_for_the_users_stream(cupy):
         net.theta[...] = net.theta + net.theta
         net.fit(X, Y, epochs=1)
         assert isinstance(net.theta * 2.0, cp.ndarray)
+
+
+def test_what_another_library_will_not_share(cupy):
+    class Refusing:
+        def __dlpack_device__(self):
+            return 2, 0
+
+        def __dlpack__(self, **_):
+            raise BufferError("it requires a gradient")
+
+    with pytest.raises(DataError, match=r"X: cannot be shared with CuPy \(it requires a gradient\)"):
+        network(cupy, (4, 8, 2)).predict(Refusing())
+
+
+def test_numbers_that_do_not_fit_float32(cupy):
+    net = network(cupy, (4, 8, 2))
+    with pytest.raises(DataError, match="does not fit float32"):
+        net.predict(cp.full((3, 4), 1e300, dtype="float64").T)
+
+
+def test_long_sums_are_cut_into_slices(cupy):
+    """However many tiles a layer's gradient has, no slice adds more than some thousand examples in float32."""
+    from accelnn.parameters import Layout
+
+    work = memory.DeviceWorkspace(
+        Layout((500, 500, 3), [False] * 2), 10 * memory.LONGEST_SLICE, "float32", lambda *_: np.empty(0), lambda a: a
+    )
+    assert work.parts[1].count == 10
 
 
 # A step as one CUDA graph.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accelnn import Optimizer, verbs
 from accelnn.activations import ACTIVATIONS, HIDDEN
 from accelnn.backends.cupy.memory import WIDE
-from accelnn.backends.cupy.verbs import J, Recorder, Table
+from accelnn.backends.cupy.verbs import LossParts, Recorder, RowByClock
 from accelnn.losses import LOSSES
 from accelnn.optimizers import RULES
 from accelnn.parameters import Layout
@@ -210,7 +210,7 @@ def test_update(cupy, name, dtype):
         d = bench.rng.normal(size=size).astype(dtype)
         state = bench.rng.uniform(0.1, 1.0, size=(len(rule.state), size)).astype(dtype)
         table = Optimizer(name).coefficients(np.arange(1, 5), np.full(4, 0.1))
-        losses = Table(cupy.zeros(4, "float64"))
+        losses = RowByClock(cupy.zeros(4, "float64"))
         record, work = bench.recorder, bench.work
         record.losses = losses
         with cupy.context():
@@ -221,9 +221,9 @@ def test_update(cupy, name, dtype):
             work.losses.fill(2.0)
             work.clock.fill(step)
         device_state = cupy.from_host(state)
-        losses[step] = J(0.25, penalty)
+        losses[step] = LossParts(0.25, penalty)
         record.clip_gradient(bench.dtheta, limit)
-        coefficients = Table(cupy.coefficients(table, dtype))
+        coefficients = RowByClock(cupy.coefficients(table, dtype))
         record.update(bench.device_theta, bench.dtheta, device_state, rule, coefficients)
         bench.run()
         clipped = verbs.clip_gradient(d, limit)
@@ -262,7 +262,7 @@ def test_gather(cupy, dtype, m, n, batch_size, data):
         work.set_clock(epoch * batches + number)
     theta = cupy.zeros(2 * n + 2, dtype)
     record = Recorder(cupy._kernels[dtype], cupy._gemm, work, theta, batch_size=batch_size)
-    table = Table(cupy.from_host(order) if shuffled else None)
+    table = RowByClock(cupy.from_host(order) if shuffled else None)
     parts = record.batch(cupy.from_host(X), cupy.from_host(Y), table, start, stop, work)
     with cupy.context():
         record.program.run()

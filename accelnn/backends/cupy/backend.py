@@ -20,14 +20,15 @@ from accelnn import equations, verbs
 from accelnn.backends.base import Backend
 from accelnn.backends.cupy.launches import Kernels, Program
 from accelnn.backends.cupy.memory import DeviceWorkspace, ceil_div
-from accelnn.backends.cupy.streaming import Stages
-from accelnn.backends.cupy.verbs import Recorder, Table
+from accelnn.backends.cupy.streaming import Stage, Stages
+from accelnn.backends.cupy.verbs import Recorder, RowByClock
 from accelnn.errors import DataError, DeviceMemoryError
 from accelnn.parameters import Layout
 
 __all__ = ["CupyBackend"]
 
-DATA_SHARE = 0.7  # of the free memory that one array of a data set may take; else it stays on the host
+DATA_SHARE = 0.7  # of the free memory that a data set may take; else it stays on the host
+MOST_EXAMPLES = 2**31 - 2**16  # of a batch: kernels count them in 32 bits
 GRAPHS = "ACCELNN_CUDA_GRAPHS"  # environment variable: 1 launches the step of a narrow network as one CUDA graph
 KEPT_PROGRAMS = 8  # recorded steps that a workspace remembers
 
@@ -46,6 +47,7 @@ class CupyBackend(Backend):
 
     name = "cupy"
     page = "recorded as a list of launches, run again for every step"
+    pass_elements = 2**26
 
     def __init__(self, device: int | None = None) -> None:
         self._cupy = cupy = importlib.import_module("cupy")
@@ -55,7 +57,8 @@ class CupyBackend(Backend):
         super().__init__(cupy, self._device.id, own)
         with self._device:
             self._stream = cupy.cuda.Stream(non_blocking=True)
-        self._graphs = os.environ.get(GRAPHS) == "1"
+            graphs = os.environ.get(GRAPHS) == "1" and not cupy.cuda.runtime.is_hip
+            self._graphs = cupy.cuda.Stream(non_blocking=True) if graphs else None
         self._kernels = {dtype: Kernels(cupy, dtype) for dtype in ("float32", "float64")}
 
     def describe(self) -> str:
@@ -67,13 +70,16 @@ class CupyBackend(Backend):
     def rungs(self) -> dict[str, str]:
         """Which rung runs for each part."""
         parts = super().rungs()
-        if self._graphs:
+        if self._graphs is not None:
             parts["page (rung 3)"] += f"; a narrow network's as one CUDA graph ({GRAPHS}=1; not yet run on hardware)"
         return parts
 
     @contextlib.contextmanager
     def context(self) -> Iterator[None]:
-        """On the backend's device and stream: after what the caller's stream holds, and before what it will hold."""
+        """On the backend's device and stream: after what the caller's stream holds, and before what it will hold.
+
+        Entering it again within costs next to nothing, so whatever touches the device enters it.
+        """
         with self._device, self._memory_errors():
             caller = self._cupy.cuda.get_current_stream()
             if caller == self._stream:
@@ -90,11 +96,18 @@ class CupyBackend(Backend):
     def _memory_errors(self) -> Iterator[None]:
         try:
             yield
-        except self._cupy.cuda.memory.OutOfMemoryError as problem:
+        except Exception as problem:
+            # And what CUDA and cuBLAS say that find no room for pinned memory, a module or a handle.
+            words = str(problem)
+            if not isinstance(problem, self._cupy.cuda.memory.OutOfMemoryError) and not any(
+                name in words for name in ("MemoryAllocation", "OUT_OF_MEMORY", "ALLOC_FAILED")
+            ):
+                raise
             self._cupy.get_default_memory_pool().free_all_blocks()
+            self._cupy.get_default_pinned_memory_pool().free_all_blocks()
             free, total = self._device.mem_info
             raise DeviceMemoryError(
-                f"GPU {self.device} has no room: {problem}; it has {_gib(total)}, of which {_gib(free)} are free now. "
+                f"GPU {self.device} has no room: {words}; it has {_gib(total)}, of which {_gib(free)} are free now. "
                 "Use a smaller batch_size, a smaller network, float32, or fewer examples at once"
             ) from None
 
@@ -114,8 +127,13 @@ class CupyBackend(Backend):
         """A device copy of a NumPy array."""
         with self.context():
             if out is None or out.shape != array.shape or out.dtype != array.dtype:
-                return self._cupy.asarray(array)
-            out.set(array)
+                if not (array.flags.c_contiguous or array.flags.f_contiguous):
+                    array = np.ascontiguousarray(array)
+                out = self._cupy.empty(array.shape, dtype=array.dtype, order="F" if array.flags.fnc else "C")
+            if array.size:
+                # Not asarray, which would copy the whole through pinned memory of its own and keep that.
+                out.set(array)
+                self._stream.synchronize()  # the array may be gone or changed after this call
             return out
 
     def to_host(self, array: Any) -> np.ndarray:
@@ -123,14 +141,15 @@ class CupyBackend(Backend):
         with self.context():
             return self._cupy.asnumpy(array, order="A")
 
-    def data(self, array: np.ndarray) -> Any:
-        """On the device where it has room, else the array itself: its batches then travel one by one."""
+    def place(self, *arrays: Any) -> tuple[Any, ...]:
+        """On the device where there is room for all, else all on the host: their batches then travel one by one."""
+        needed = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
         with self.context():
             free = self._device.mem_info[0] + self._cupy.get_default_memory_pool().free_bytes()
-        if array.nbytes <= DATA_SHARE * free:
-            return self.from_host(array)
-        _log.info("%s of data stay on the host; GPU %d has %s free", _gib(array.nbytes), self.device, _gib(free))
-        return array
+        if needed <= DATA_SHARE * free:
+            return tuple(self.from_host(array) if isinstance(array, np.ndarray) else array for array in arrays)
+        _log.info("%s of data stay on the host; GPU %d has %s free", _gib(needed), self.device, _gib(free))
+        return tuple(array if isinstance(array, np.ndarray) else self.to_host(array) for array in arrays)
 
     def columns(self, array: Any, dtype: str) -> Any:
         """A device array in another precision, each column contiguous."""
@@ -141,12 +160,16 @@ class CupyBackend(Backend):
         """A CuPy array, and what another library has on this GPU, without a copy."""
         with self.context():
             if not isinstance(array, self._cupy.ndarray):
-                if hasattr(array, "__cuda_array_interface__"):
-                    array = self._cupy.asarray(array)
-                elif _on_gpu(array):
-                    array = self._cupy.from_dlpack(array)
-                else:
-                    return None
+                try:
+                    # DLPack first: it orders the two libraries' streams.
+                    if _on_gpu(array):
+                        array = self._cupy.from_dlpack(array)
+                    elif hasattr(array, "__cuda_array_interface__"):
+                        array = self._cupy.asarray(array)
+                    else:
+                        return None
+                except (BufferError, RuntimeError, TypeError) as problem:
+                    raise DataError(f"{argument}: cannot be shared with CuPy ({problem})") from None
         if array.device.id != self.device:
             raise DataError(
                 f"{argument}: lives on GPU {array.device.id}, but the backend computes on GPU {self.device}; move it: "
@@ -164,6 +187,8 @@ class CupyBackend(Backend):
 
     def workspace(self, layout: Layout, capacity: int, dtype: str) -> DeviceWorkspace:
         """Device memory for one batch."""
+        if capacity > MOST_EXAMPLES:
+            raise DataError(f"batch_size: {capacity:,} examples at once are too many for a GPU; give {MOST_EXAMPLES:,}")
         return DeviceWorkspace(layout, capacity, dtype, self.empty, self.from_host)
 
     def coefficients(self, table: np.ndarray, dtype: str, out: Any = None) -> Any:
@@ -216,10 +241,11 @@ class CupyBackend(Backend):
 
     def _train(self, *arguments):
         named = dict(zip(_PARAMETERS, arguments, strict=True))
-        X, Y, work, size, s, end = (named[name] for name in ("X", "Y", "work", "size", "s", "end"))
+        X, work, size, s, end = (named[name] for name in ("X", "work", "size", "s", "end"))
         batches = ceil_div(X.shape[1], size)
         work.set_clock(s)
-        if isinstance(X, np.ndarray) or isinstance(Y, np.ndarray):
+        work.advance(None)
+        if isinstance(X, np.ndarray):
             self._train_streamed(named, batches)
         else:
             # Of an epoch's steps only the last may see fewer examples.
@@ -227,57 +253,45 @@ class CupyBackend(Backend):
             for step in range(s, end):
                 program = programs[step % batches == batches - 1]
                 program.run()
-                if self._graphs:
-                    program.capture(self._stream)
-        work.advance(end - s)
+                if self._graphs is not None:
+                    program.capture(self._graphs)
+        work.advance(end)
 
     def _train_streamed(self, named: dict[str, Any], batches: int) -> None:
-        """The same, with each batch gathered on the host and copied while the one before is trained on."""
-        work, size, s, end = (named[name] for name in ("work", "size", "s", "end"))
-        m = named["X"].shape[1]
-        X, Y = (data if isinstance(data, np.ndarray) else self.to_host(data) for data in (named["X"], named["Y"]))
-        named = named | {"X": X, "Y": Y}
+        """The same with X and Y on the host."""
+        work, size, m = named["work"], named["size"], named["X"].shape[1]
         order = self.to_host(named["order"])
         if work.stages is None:
-            rows = X.shape[0], Y.shape[0]
-            work.stages = Stages(self._cupy, rows, min(size, m), named["theta"].dtype.name)
+            work.stages = Stages(self._cupy, named["X"], named["Y"], min(size, m))
 
         def chosen(step: int) -> Any:
             start = step % batches * size
             stop = min(start + size, m)
             return order[step // batches, start:stop] if order.shape[1] else slice(start, stop)
 
-        work.stages.fill(s, X, Y, chosen(s))
-        for step in range(s, end):
-            stage = work.stages.pair[step % 2]
-            stage.wait(self._stream)
-            self._step(named, step % batches, stage.device).run()
-            stage.release(self._stream)
-            if step + 1 < end:
-                work.stages.fill(step + 1, X, Y, chosen(step + 1))
+        def program(step: int, stage: Stage) -> Callable[[], None]:
+            return self._step(named, step % batches, stage.device).run
+
+        work.stages.run(named["s"], named["end"], chosen, program, self._stream)
 
     def _step(self, named: dict[str, Any], number: int, staged: tuple[Any, Any] | None = None) -> Program:
-        """The program of an epoch's step `number`, and of every other step with as many examples."""
+        """The program of an epoch's step `number`, and of every other step of this run with as many examples."""
         work, size = named["work"], named["size"]
         m = min(size, named["X"].shape[1] - number * size)
-        changing = {"s", "end"}
-        key = m, *(id(value) for value in staged or ()), *(id(v) for name, v in named.items() if name not in changing)
+        # What the program is made for stays alive beside it, so that nothing else takes over an identity; but not the
+        # workspace, which holds the programs.
+        made_for = [value for name, value in named.items() if name not in ("work", "s", "end")]
+        key = m, id(staged), *map(id, made_for)
         if key not in work.programs:
             if len(work.programs) >= KEPT_PROGRAMS:
                 work.programs.clear()
-            order = Table(named["order"] if named["order"].shape[1] else None)
-            tables = {"order": order, "coefficients": Table(named["coefficients"]), "losses": Table(named["losses"])}
-            recorder = self._recorder(
-                work,
-                named["theta"],
-                batch_size=size,
-                losses=tables["losses"],
-                clips=bool(np.isfinite(named["clip_norm"])),
-                staged=staged,
-            )
-            recorder.record(equations.train, *(named | tables | {"s": number, "end": number + 1}).values())
-            # The arguments stay alive beside the program, so that no other object takes over an identity.
-            work.programs[key] = recorder.program, named
+            order = RowByClock(named["order"] if named["order"].shape[1] else None)
+            coefficients, losses = RowByClock(named["coefficients"]), RowByClock(named["losses"])
+            rows = {"order": order, "coefficients": coefficients, "losses": losses}
+            clips = bool(np.isfinite(named["clip_norm"]))
+            recorder = self._recorder(work, named["theta"], batch_size=size, losses=losses, clips=clips, staged=staged)
+            recorder.record(equations.train, *(named | rows | {"s": number, "end": number + 1}).values())
+            work.programs[key] = recorder.program, made_for, staged
         return work.programs[key][0]
 
 

@@ -8,7 +8,7 @@ from accelnn.kernels.cuda import program
 
 __all__ = ["Kernels", "Launch", "Program"]
 
-OPTIONS = ("--std=c++17",)  # and no fast arithmetic: the same formulas as everywhere
+OPTIONS = ("--std=c++17",)  # CuPy adds that float32 numbers below 1e-38 are flushed to zero
 
 
 class Kernels:
@@ -79,11 +79,17 @@ class Program:
         """From now on, give them as one CUDA graph, unless cuBLAS takes part, which CuPy cannot capture.
 
         Not yet run on hardware. The kernels must have run before: a module may not be loaded during a capture.
+
+        Parameters
+        ----------
+        stream : stream
+            One that nobody else uses meanwhile.
         """
         if self._graph is None and all(launch.grid for launch in self.launches):
-            stream.begin_capture()
-            try:
-                self.run()
-            finally:
-                graph = stream.end_capture()
+            with stream:
+                stream.begin_capture()
+                try:
+                    self.run()
+                finally:
+                    graph = stream.end_capture()
             self._graph = graph

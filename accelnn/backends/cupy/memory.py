@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from accelnn.kernels.cuda import TILE
+from accelnn.kernels.cuda import LAYER_FIELDS, TILE
 from accelnn.parameters import Layout, Workspace
 
 __all__ = ["DeviceWorkspace", "Part", "ceil_div", "is_wide"]
@@ -17,6 +17,8 @@ WIDE = 512  # inputs or units from which on cuBLAS computes a layer's products (
 # another one. Blocks for about two to each of an H100's 132 multiprocessors.
 BLOCKS = 256
 SLICE = 64  # examples that make up for another slice of a gradient
+LONGEST_SLICE = 2**14  # examples whose products are added in the network's own precision
+REDUCE_BLOCKS = 1024  # most blocks of all_reduce.cu, over all layers
 GROUP = 32  # examples of a group whose losses, or bias gradients, are added by one block
 
 
@@ -81,7 +83,7 @@ class DeviceWorkspace(Workspace):
     stages : Stages or None
         Where batches arrive that come from the host.
     programs : dict
-        Recorded steps.
+        Recorded steps, each beside what keeps its key's identities alive.
     """
 
     def __init__(
@@ -97,14 +99,15 @@ class DeviceWorkspace(Workspace):
         self.L = L = len(units) - 1
         self.groups = min(BLOCKS, ceil_div(capacity, GROUP))
         self.wide = [False, *(is_wide(units[l], inputs[l]) for l in range(1, L + 1))]
-        table, at = np.zeros((L, 6), np.int64), 0
+        table, at = np.zeros((L, LAYER_FIELDS), np.int64), 0
         for l in range(1, L + 1):
             n, n_prev = units[l], inputs[l]
             if self.wide[l]:
                 length, count = n, self.groups
             else:
                 tiles = ceil_div(n_prev + 1, TILE) * ceil_div(n, TILE)
-                length, count = (n_prev + 1) * n, max(1, min(BLOCKS // tiles, ceil_div(capacity, SLICE)))
+                filling = min(BLOCKS // tiles, ceil_div(capacity, SLICE))
+                length, count = (n_prev + 1) * n, max(1, filling, ceil_div(capacity, LONGEST_SLICE))
             end = b_at[l] + n
             table[l - 1] = W_at[l], b_at[l], end, end - length, at, count
             at += count * length
@@ -114,11 +117,11 @@ class DeviceWorkspace(Workspace):
         self.parts = [Part(None, 0), *(Part(self.all_parts[start:end], count) for start, end, count in places)]
         self.table = from_host(table)
         largest = max(n * (n_prev + 1) for n, n_prev in zip(units[1:], inputs[1:], strict=True))
-        self.blocks = min(64, ceil_div(largest, 1024))
+        self.blocks = min(max(1, REDUCE_BLOCKS // L), ceil_div(largest, 1024))
         self.squares = empty((2, L * self.blocks), "float64")
         self.losses = empty(self.groups, "float64")
         self.clock = from_host(np.zeros(2, np.int64))
-        self._step = 0
+        self._step: int | None = 0
         self.stages: Any = None
         self.programs: dict[Any, Any] = {}
 
@@ -128,6 +131,6 @@ class DeviceWorkspace(Workspace):
             self.clock.fill(step)
             self._step = step
 
-    def advance(self, steps: int) -> None:
-        """Keep in mind that `steps` more have been given to the device."""
-        self._step += steps
+    def advance(self, step: int | None) -> None:
+        """Keep in mind which step comes after those that were given to the device; None where that is not known."""
+        self._step = step

@@ -23,20 +23,19 @@ from accelnn.backends.cupy.expressions import activation_text, loss_text, rule_t
 from accelnn.backends.cupy.launches import Kernels, Launch, Program
 from accelnn.backends.cupy.memory import DeviceWorkspace, ceil_div, is_wide
 from accelnn.binding import Binding
-from accelnn.kernels.cuda import TILE
+from accelnn.kernels.cuda import ACROSS, DOWN, PRODUCT_THREADS, THREADS, TILE
 
-__all__ = ["J", "Recorder", "Table"]
+__all__ = ["LossParts", "Recorder", "RowByClock"]
 
 NULL = np.uintp(0)
-PRODUCT_BLOCK = 128, 1, 1  # THREADS in product.cuh
-PACKS_BLOCK = 32, 8, 1  # ACROSS and DOWN in bias_activation.cu, activation_gradient.cu and gather.cu
+PRODUCT_BLOCK = PRODUCT_THREADS, 1, 1
+PACKS_BLOCK = ACROSS, DOWN, 1
 PACKS_ROWS = 64  # examples that a block of bias_activation.cu goes through
-THREADS = 256  # of every other kernel
 UPDATE_BLOCKS = 1024  # most blocks of update.cu
 
 
 @dataclass(frozen=True)
-class J:
+class LossParts:
     """The loss that a recorded step will have computed.
 
     Attributes
@@ -50,11 +49,11 @@ class J:
     inverse_m: float
     penalty: float = 0.0
 
-    def __add__(self, penalty: float) -> "J":
+    def __add__(self, penalty: float) -> "LossParts":
         return replace(self, penalty=penalty)
 
 
-class Table:
+class RowByClock:
     """An array with a row for each step or epoch, of which kernels take the one that the clock names.
 
     Parameters
@@ -66,18 +65,21 @@ class Table:
         self.array = array
         self.assigned: Any = None
 
-    def __getitem__(self, row: Any) -> "Table":
+    def __getitem__(self, row: Any) -> "RowByClock":
         return self
 
     def __setitem__(self, row: Any, value: Any) -> None:
         self.assigned = value
 
 
-NOWHERE = Table(None)
+NOWHERE = RowByClock(None)
 
 
 class Recorder:
     """The verbs, and the program that they append to.
+
+    They keep the page's order in mind: after `loss_gradient` layer L's dZ is known, and each `linear_gradients` goes a
+    layer down.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ class Recorder:
     theta : device vector
     batch_size : int
         Examples of a full batch.
-    losses : Table
+    losses : RowByClock
         Where the J of each step goes.
     clips : bool
         Whether the gradient's norm will be limited.
@@ -103,7 +105,7 @@ class Recorder:
         work: DeviceWorkspace,
         theta: Any,
         batch_size: int = 0,
-        losses: Table = NOWHERE,
+        losses: RowByClock = NOWHERE,
         clips: bool = False,
         staged: tuple[Any, Any] | None = None,
     ):
@@ -112,12 +114,12 @@ class Recorder:
         self.program = Program()
         self.layer, self.m = 0, 1  # in a backward pass: the layer whose dZ is known, and the batch's examples
         self.l2, self.limit = 0.0, math.inf
-        own = {name: getattr(self, name) for name in verbs.__all__ if hasattr(self, name)}
-        self.verbs = {name: getattr(verbs, name) for name in verbs.__all__} | own
 
     def record(self, function: Callable, *arguments: Any) -> Any:
         """Let a function of the page append to the program; what it returns."""
-        return Binding(self.verbs)(function)(*arguments)
+        # Not kept: a recorder that held on to its own methods would outlive its run, and the data with it.
+        meanings = {name: getattr(self, name, getattr(verbs, name)) for name in verbs.__all__}
+        return Binding(meanings)(function)(*arguments)
 
     # The verbs, with the signatures of accelnn.verbs.
 
@@ -141,7 +143,7 @@ class Recorder:
             batches,
             work.clock,
         )
-        grid = ceil_div(m, PACKS_BLOCK[1]), 1, 1
+        grid = ceil_div(m, DOWN), 1, 1
         self._launch("gather", "", grid, PACKS_BLOCK, arguments, elements=2 * (X_batch.size + Y_batch.size))
         return X_batch, Y_batch
 
@@ -174,7 +176,7 @@ class Recorder:
         numbers = (*map(np.int32, (m, n, ceil_div(m, work.groups))), np.float64(1 / m))
         arguments = (Z, Y, out, work.losses, self._bias_part(), *numbers)
         self._launch("loss_gradient", loss_text(loss), (work.groups, 1, 1), _lines(n), arguments, elements=3 * m * n)
-        return J(1 / m), out
+        return LossParts(1 / m), out
 
     def linear_gradients(self, dZ, A_prev, W, l2, out=None):
         """One launch for each slice's sums; in a wide layer one product, since its bias gradient's sums are there."""
@@ -247,14 +249,14 @@ class Recorder:
 
     # What stands between them.
 
-    def total(self, loss: J, place: Any) -> None:
+    def total(self, loss: LossParts, place: Any) -> None:
         """One launch that puts J where it belongs, for a program without an update."""
         losses, groups, inverse_m, penalty = self._parts_of(loss)
         squares, count = self.work.squares[1], np.int32(self.work.squares.shape[1])
         arguments = losses, groups, inverse_m, squares, count, penalty, place
         self._launch("total_loss", "", (1, 1, 1), (THREADS, 1, 1), arguments)
 
-    def _parts_of(self, loss: J) -> tuple[Any, ...]:
+    def _parts_of(self, loss: LossParts) -> tuple[Any, ...]:
         """What J is made of: the examples' losses, how many groups of them, and the two factors."""
         work = self.work
         return work.losses, np.int32(work.groups), np.float64(loss.inverse_m), np.float64(loss.penalty)
@@ -289,10 +291,10 @@ class Recorder:
 
 def _lines(n: int) -> tuple[int, int, int]:
     """A block whose x runs along n units and whose y runs over examples."""
-    across = min(32, 1 << (n - 1).bit_length())
+    across = min(ACROSS, 1 << (n - 1).bit_length())
     return across, THREADS // across, 1
 
 
 def _packs(n: int, dtype: np.dtype) -> int:
-    """How many blocks of 32 packs of 16 bytes cover n units."""
-    return ceil_div(n, 32 * (16 // dtype.itemsize))
+    """How many blocks of ACROSS packs of 16 bytes cover n units."""
+    return ceil_div(n, ACROSS * (16 // dtype.itemsize))
