@@ -115,8 +115,10 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
             f"pass cupy.asnumpy({argument}) or use backend='cupy'"
         )
     try:
-        return np.asarray(array)
-    except (TypeError, ValueError) as problem:
+        # What has no other way to NumPy.
+        shared = hasattr(array, "__dlpack__") and not hasattr(array, "__array__")
+        return np.from_dlpack(array) if shared else np.asarray(array)
+    except (BufferError, RuntimeError, TypeError, ValueError) as problem:
         raise DataError(f"{argument}: cannot be read as an array ({problem})") from None
 
 

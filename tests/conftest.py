@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from accelnn import backends, equations, get_backend
+from accelnn import Network, backends, equations, get_backend
 from accelnn.backends import availability, why_unavailable
 from accelnn.backends.base import Backend
 
@@ -104,10 +104,23 @@ def backend(request):
     return FACTORIES[request.param]()
 
 
+@pytest.fixture(params=NAMED)
+def named_backend(request):
+    """The same, each as `get_backend` finds it."""
+    if request.param == "cupy":
+        request.getfixturevalue("cupy_by_name")
+    return get_backend(request.param)
+
+
 @pytest.fixture(params=["reference", *NAMED])
 def any_backend(request):
-    """The same, and the reference bodies on NumPy arrays."""
+    """Each of them, and the reference bodies on NumPy arrays."""
     return FACTORIES[request.param]()
+
+
+def host(array):
+    """A NumPy array of its own with the values of any backend's array."""
+    return array.get(order="A") if hasattr(array, "get") else np.array(array)
 
 
 def difference(actual, expected):
@@ -122,6 +135,17 @@ def assert_same(actual, expected, dtype, what):
     """Two backends' results agree to the tolerance of their dtype."""
     found = difference(actual, expected)
     assert found <= TOLERANCE[dtype], f"{what}: {found:.2e} apart, {TOLERANCE[dtype]:.0e} allowed ({dtype})"
+
+
+def data(m=50, inputs=3, outputs=2, seed=0):
+    """Examples for the network of `make`."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1.0, 1.0, size=(inputs, m)), rng.uniform(0.0, 1.0, size=(outputs, m))
+
+
+def make(backend, sizes=(3, 8, 2), activations="tanh", **options):
+    """A small network."""
+    return Network(sizes, activations, **{"dtype": "float64", "backend": backend, **options})
 
 
 def make_targets(kind, rows, m, rng):

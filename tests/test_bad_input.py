@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import DTYPES
+from conftest import DTYPES, HAS_GPU, host
 
 from accelnn import AccelnnError, DataError, Network, Optimizer, UnknownNameError, get_backend
 from accelnn.activations import HIDDEN, OUTPUTS
@@ -36,7 +36,7 @@ def spoiled(array, place, value):
 
 def refused(call, *patterns, net=None, error=DataError):
     """`call` raises a ValueError of ours whose message matches; the network is as it was."""
-    before = None if net is None else (net.theta.copy(), net.epochs_trained)
+    before = None if net is None else (host(net.theta), net.epochs_trained)
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the type is looked at below)
         call()
     assert type(caught.value) is error
@@ -46,7 +46,7 @@ def refused(call, *patterns, net=None, error=DataError):
     for pattern in patterns:
         assert re.search(pattern, message), f"{pattern!r} is not in {message!r}"
     if net is not None:
-        np.testing.assert_array_equal(net.theta, before[0])
+        np.testing.assert_array_equal(host(net.theta), before[0])
         assert net.epochs_trained == before[1]
 
 
@@ -155,12 +155,40 @@ def test_large_numbers_are_no_fault(dtype, backend):
     np.testing.assert_array_equal(net.predict(X), 0.0)
 
 
-def test_an_array_on_a_gpu(backend):
+@pytest.mark.parametrize("name", ["numpy", "numba"])  # cupy takes such an array as it is
+def test_an_array_on_a_gpu(name):
     class OnDevice:
         __cuda_array_interface__ = None  # that there is one says where the array lives
 
-    net = make(backend)
+    net = make(get_backend(name))
     refused(lambda: net.predict(OnDevice()), r"^X: lives on a GPU", r"cupy\.asnumpy\(X\)", net=net)
+
+
+# Arrays that are on the GPU already.
+
+ON_HOST_ALONE = {"None", "ragged", "words", "objects", "classes as words"}
+IN_X = {f"X, {name}": ("X", "sigmoid", *case) for name, case in BAD_X.items() if name not in ON_HOST_ALONE}
+IN_Y = {f"Y, {name}": ("Y", *case) for name, case in BAD_Y.items() if name not in ON_HOST_ALONE}
+BAD_OF_CUPY = {
+    **IN_X,
+    **IN_Y,
+    "X, beyond float32": ("X", "identity", lambda X: spoiled(X, (1, 2), 1e39), r"^X: X\[1, 2\] \(example 2\)"),
+    "Y, beyond float32": ("Y", "identity", lambda Y: spoiled(Y, (1, 2), 1e39), r"^Y: Y\[1, 2\] \(example 2\)"),
+}
+
+
+@pytest.mark.parametrize(("argument", "output", "spoil", "pattern"), BAD_OF_CUPY.values(), ids=BAD_OF_CUPY)
+@pytest.mark.gpu
+def test_bad_arrays_of_cupy(argument, output, spoil, pattern, cupy_backend):
+    """The same errors, wherever the array lives."""
+    net, (X, Y) = make(cupy_backend, output), good(output)
+    X, Y = np.asarray(spoil(X) if argument == "X" else X), np.asarray(spoil(Y) if argument == "Y" else Y)
+    if X.dtype.kind == "c" and not HAS_GPU:
+        pytest.skip("the device double has no complex numbers")
+    X, Y = cupy_backend.from_host(X), cupy_backend.from_host(Y)
+    refused(lambda: net.loss_and_gradient(X, Y), pattern, net=net)
+    if argument == "X":
+        refused(lambda: net.predict(X), pattern, net=net)
 
 
 # The network's own arguments.

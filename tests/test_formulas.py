@@ -6,7 +6,7 @@ import warnings
 import mpmath
 import numpy as np
 import pytest
-from conftest import DTYPES
+from conftest import DTYPES, host
 
 from accelnn import Network, Optimizer
 from accelnn.activations import HIDDEN
@@ -27,14 +27,14 @@ def numbers(dtype, largest=None):
 def single(hidden, dtype, backend):
     """A network that is one hidden activation: A = 1 g(1 x + 0) + 0."""
     net = Network([1, 1, 1], hidden, "identity", dtype=dtype, backend=backend)
-    net.theta[...] = [1.0, 0.0, 1.0, 0.0]
+    net.theta = [1.0, 0.0, 1.0, 0.0]
     return net
 
 
 def layer(output, loss, dtype, backend, units=1):
     """A network without a hidden layer: Z = x."""
     net = Network([units, units], output=output, loss=loss, dtype=dtype, backend=backend)
-    net.W[1][...] = np.eye(units)
+    net.W[1][...] = backend.from_host(np.eye(units))
     return net
 
 
@@ -179,7 +179,7 @@ def test_cross_entropy(spread, dtype, any_backend):
         expected = -sum(float(y) * mpmath.log(part / sum(e)) for y, part in zip(target, e, strict=True))
         J, dtheta = net.loss_and_gradient(x[:, None], target[:, None])
         assert abs(mpmath.mpf(J) - expected) <= 16 * eps * (1 + np.ptp(x))
-        _, db = net.views(dtheta)[1]
+        _, db = net.views(host(dtheta))[1]
         softmax = np.array([float(part / sum(e)) for part in e])
         np.testing.assert_allclose(db[:, 0], softmax - target, atol=8 * eps * (1 + (spread or 1.0)))
 
@@ -207,7 +207,7 @@ def test_extreme_logits_give_a_finite_loss_and_gradient(loss, output, dtype, any
         J, dtheta = net.loss_and_gradient(logits, Y)
         A = net.predict(logits)
         assert np.isfinite(J)
-        assert np.all(np.isfinite(dtheta))
+        assert np.all(np.isfinite(host(dtheta)))
         assert np.all(np.isfinite(A))
     if (loss, output) == ("binary_cross_entropy", "sigmoid"):
         # Two logits of z for a target of 0, one of -z for a target of 1; one of 0.
@@ -227,7 +227,7 @@ def test_extreme_hidden_values_give_a_finite_gradient(name, dtype, any_backend):
         warnings.simplefilter("error")
         J, dtheta = net.loss_and_gradient(np.array([[z, -z, 0.0]]), np.zeros((1, 3)))
         assert np.isfinite(J)
-        assert np.all(np.isfinite(dtheta))
+        assert np.all(np.isfinite(host(dtheta)))
 
 
 # Update rules, written from the papers as loops.
@@ -302,13 +302,13 @@ def test_update_rules(name, settings, l2, clip_norm, any_backend):
     )
     rules, clipped = Rules(len(twin.theta), **settings), 0
     for alpha in RATES:
-        _, d = twin.loss_and_gradient(X, Y, l2=l2)
+        d = host(twin.loss_and_gradient(X, Y, l2=l2)[1])
         norm = np.linalg.norm(d)
         if clip_norm is not None and norm > clip_norm:
             d, clipped = d * clip_norm / norm, clipped + 1
-        twin.theta[...] = rules.step(name, twin.theta, d, alpha)
+        twin.theta = rules.step(name, host(twin.theta), d, alpha)
     assert (clipped > 0) == (clip_norm is not None)
-    np.testing.assert_allclose(net.theta, twin.theta, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(host(net.theta), host(twin.theta), rtol=1e-11, atol=1e-12)
 
 
 def test_settings_are_complete():

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import sympy
-from conftest import difference, make_targets
+from conftest import difference, host, make_targets
 
 from accelnn import Network, equations, verbs
 from accelnn.activations import ACTIVATIONS, HIDDEN, Activation
@@ -23,7 +23,7 @@ def away_from_kinks(net, X, Y):
     """Whether no number of a pass over X is near a point where an activation or the loss has a corner."""
     A = X
     for l in range(1, len(net.W)):
-        Z = net.W[l] @ A + net.b[l]
+        Z = host(net.W[l]) @ A + host(net.b[l])
         last = l == len(net.W) - 1
         A = ACTIVATIONS[net.output if last else net.activations[l - 1]].function(Z)
         if not last and np.min(np.abs(Z)) < MARGIN:
@@ -39,7 +39,7 @@ def example(hidden, loss, output, backend, sizes=SIZES, m=M):
         rng = np.random.default_rng(seed)
         net = Network(sizes, hidden, output, loss, dtype="float64", backend=backend)
         # Biases and enough spread, so that residuals lie on both sides of Huber's corner.
-        net.theta[...] = rng.normal(0.0, 0.8, size=net.theta.shape)
+        net.theta = rng.normal(0.0, 0.8, size=net.theta.shape)
         X = rng.uniform(-1.0, 1.0, size=(m, sizes[0])).T
         Y = make_targets(LOSSES[loss, output].targets, sizes[-1], m, rng)
         if away_from_kinks(net, X, Y):
@@ -48,8 +48,8 @@ def example(hidden, loss, output, backend, sizes=SIZES, m=M):
 
 
 def central_differences(net, X, Y, l2=0.0):
-    slopes = np.empty_like(net.theta)
-    for k, value in enumerate(net.theta.copy()):
+    slopes = np.empty(net.theta.shape)
+    for k, value in enumerate(host(net.theta)):
         net.theta[k] = value + STEP
         above, _ = net.loss_and_gradient(X, Y, l2=l2)
         net.theta[k] = value - STEP
@@ -67,7 +67,7 @@ def test_central_differences(hidden, loss, output, any_backend):
     slopes = central_differences(net, X, Y)
     assert np.all(np.abs(slopes) < 1e3)
     assert np.max(np.abs(slopes)) > 1e-3
-    assert difference(dtheta, slopes) <= 1e-6
+    assert difference(host(dtheta), slopes) <= 1e-6
 
 
 @pytest.mark.parametrize("m", [1, M])
@@ -77,9 +77,11 @@ def test_central_differences_with_penalty(m, any_backend):
     l2 = 0.7
     plain, dplain = net.loss_and_gradient(X, Y)
     J, dtheta = net.loss_and_gradient(X, Y, l2=l2)
-    assert pytest.approx(plain + l2 / (2 * m) * sum(np.sum(W * W) for W in net.W[1:]), rel=1e-13) == J
+    W = [None, *map(host, net.W[1:])]
+    assert pytest.approx(plain + l2 / (2 * m) * sum(np.sum(w * w) for w in W[1:]), rel=1e-13) == J
+    dtheta, dplain = host(dtheta), host(dplain)
     for l, (dW, db) in enumerate(net.views(dtheta)[1:], start=1):
-        np.testing.assert_allclose(dW, net.views(dplain)[l][0] + l2 / m * net.W[l], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(dW, net.views(dplain)[l][0] + l2 / m * W[l], rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(db, net.views(dplain)[l][1], rtol=1e-12)
     assert difference(dtheta, central_differences(net, X, Y, l2)) <= 1e-6
 
@@ -90,18 +92,18 @@ def test_central_differences_with_penalty(m, any_backend):
 def test_the_slope_at_zero(name, slope, any_backend):
     """Units whose Z is exactly 0, as after an input of zeros: the left slope at a kink."""
     net = Network([1, 1, 1], name, "identity", dtype="float64", backend=any_backend)
-    net.theta[...] = [3.0, 0.0, 2.0, 0.0]
+    net.theta = [3.0, 0.0, 2.0, 0.0]
     X, Y = np.zeros((1, 1)), np.array([[-1.0]])
     _, dtheta = net.loss_and_gradient(X, Y)
-    assert dtheta[1] == pytest.approx((2.0 * ACTIVATIONS[name].function(np.zeros(1))[0] + 1.0) * 2.0 * slope)
+    assert float(dtheta[1]) == pytest.approx((2.0 * ACTIVATIONS[name].function(np.zeros(1))[0] + 1.0) * 2.0 * slope)
 
 
 def test_the_slope_of_an_absolute_error_of_zero(any_backend):
     net = Network([1, 1], output="identity", loss="absolute_error", dtype="float64", backend=any_backend)
-    net.theta[...] = [1.0, 0.0]
+    net.theta = [1.0, 0.0]
     J, dtheta = net.loss_and_gradient(np.array([[0.5, 0.5, 0.5]]), np.array([[0.5, 0.25, 0.25]]))
     assert pytest.approx(0.5 / 3) == J
-    np.testing.assert_allclose(dtheta, [1.0 / 3, 2.0 / 3], rtol=1e-14)
+    np.testing.assert_allclose(host(dtheta), [1.0 / 3, 2.0 / 3], rtol=1e-14)
 
 
 # An example worked by hand. With h = ln(3) / 2 = 0.5493061443340548 every value of g is a plain fraction:
@@ -130,10 +132,10 @@ def test_the_slope_of_an_absolute_error_of_zero(any_backend):
 
 def by_hand(backend):
     net = Network([2, 2, 1], "tanh", "sigmoid", dtype="float64", backend=backend)
-    net.W[1][...] = [[2.0, 0.0], [1.0, 2.0]]
-    net.b[1][...] = [[-0.5493061443340548], [-0.5493061443340548]]
-    net.W[2][...] = [[1.0986122886681096, -2.197224577336219]]
-    net.b[2][...] = [[0.5493061443340548]]
+    net.W[1][...] = backend.from_host(np.array([[2.0, 0.0], [1.0, 2.0]]))
+    net.b[1][...] = backend.from_host(np.array([[-0.5493061443340548], [-0.5493061443340548]]))
+    net.W[2][...] = backend.from_host(np.array([[1.0986122886681096, -2.197224577336219]]))
+    net.b[2][...] = backend.from_host(np.array([[0.5493061443340548]]))
     X = np.array([[0.5493061443340548, 0.0], [0.0, 0.5493061443340548]])
     return net, X, np.array([[1.0, 1.0]])
 
@@ -144,6 +146,7 @@ def test_example_by_hand(any_backend):
     J, dtheta = net.loss_and_gradient(X, Y)
     assert pytest.approx(0.8369882167858358, rel=1e-14) == J
     (dW1, db1), (dW2, db2) = net.views(dtheta)[1:]
+    dW1, db1, dW2, db2 = map(host, (dW1, db1, dW2, db2))
     np.testing.assert_allclose(dW2, [[0.125, -0.1875]], rtol=1e-14)
     np.testing.assert_allclose(db2, [[-0.5]], rtol=1e-14)
     # h^2 = 0.3017372402031455, times -3/16, -9/16, 1/2 and 9/8.
@@ -158,9 +161,9 @@ def test_one_step_of_descent_by_hand(any_backend):
     net, X, Y = by_hand(any_backend)
     history = net.fit(X, Y, optimizer="sgd", learning_rate=2.0, epochs=1)
     assert history.loss == pytest.approx([0.8369882167858358], rel=1e-14)
-    np.testing.assert_allclose(net.W[2], [[0.8486122886681096, -1.822224577336219]], rtol=1e-14)
-    np.testing.assert_allclose(net.b[2], [[1.5493061443340548]], rtol=1e-14)
-    np.testing.assert_allclose(net.b[1], [[0.2746530721670274], [-2.3345511134197328]], rtol=1e-14)
+    np.testing.assert_allclose(host(net.W[2]), [[0.8486122886681096, -1.822224577336219]], rtol=1e-14)
+    np.testing.assert_allclose(host(net.b[2]), [[1.5493061443340548]], rtol=1e-14)
+    np.testing.assert_allclose(host(net.b[1]), [[0.2746530721670274], [-2.3345511134197328]], rtol=1e-14)
 
 
 # A proof with symbols: the lines of the page itself, run on matrices of SymPy expressions. A sigmoid is a function S

@@ -61,6 +61,8 @@ def check(python, folder, expected_home):
     code = """
 import accelnn, accelnn.kernels, accelnn.kernels.loops, importlib.resources, sys
 assert importlib.resources.files("accelnn").joinpath("py.typed").is_file()
+from accelnn.kernels import cuda
+assert all(cuda.program(name, "float32") for name in cuda.KERNELS)
 net = accelnn.Network([2, 3, 1], backend="numpy")
 print(accelnn.__file__, accelnn.kernels.__file__, net.predict([[0.0], [1.0]]).shape, sep="\\n")
 """
@@ -86,5 +88,5 @@ def test_editable_install_imports_from_another_folder(checkout, python, tmp_path
 def test_both_wheels_hold_the_same_files(distributions):
     names = [sorted(zipfile.ZipFile(path).namelist()) for path in distributions.values()]
     assert names[0] == names[1]
-    assert "accelnn/kernels/loops.py" in names[0]
+    assert {"accelnn/kernels/loops.py", "accelnn/kernels/cuda/update.cu"} <= set(names[0])
     assert not any(name.startswith(("kernels/", "tests/", "bench/")) for name in names[0])

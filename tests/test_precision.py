@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import host
 
 from accelnn import DataError, Network
 
@@ -21,7 +22,7 @@ def test_the_loss_and_the_bias_gradient_of_a_million_examples(backend):
     """A float32 running sum is off by 1 % here."""
     J, dtheta = line(backend).loss_and_gradient(np.ones((1, M), "f4"), np.full((2, M), -0.1, "f4"))
     assert pytest.approx(0.01, rel=1e-5) == J
-    np.testing.assert_allclose(dtheta[2:], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(host(dtheta)[2:], 0.1, rtol=1e-5)
 
 
 def test_the_cross_entropy_of_a_million_examples(backend):
@@ -43,7 +44,7 @@ def test_clipping_a_gradient_whose_square_overflows(any_backend):
     """|d|^2 is beyond float32; the step still has the length that clipping asks for."""
     net = line(any_backend, (2, 1), dtype="float32")
     net.fit(np.full((2, 4), 1e15), np.ones(4) * 1e10, epochs=1, learning_rate=0.1, clip_norm=1.0)
-    assert np.linalg.norm(np.asarray(net.theta)) == pytest.approx(0.1, rel=1e-4)
+    assert np.linalg.norm(host(net.theta)) == pytest.approx(0.1, rel=1e-4)
 
 
 def test_assigning_theta_writes_into_it(backend):
@@ -51,19 +52,22 @@ def test_assigning_theta_writes_into_it(backend):
     vector = net.theta
     net.theta = [1.0, 2.0, 3.0, 4.0]
     assert net.theta is vector
-    np.testing.assert_array_equal(net.W[1], [[1.0], [2.0]])
+    np.testing.assert_array_equal(host(net.W[1]), [[1.0], [2.0]])
+    net.theta = vector + vector  # an array of the backend's own
+    assert net.theta is vector
+    np.testing.assert_array_equal(host(net.W[1]), [[2.0], [4.0]])
     with pytest.raises(DataError, match=r"^theta: has shape \(3,\), expected \(4,\)"):
         net.theta = np.zeros(3)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_a_copy_stands_on_its_own(duplicate, backend):
-    net = line(backend)
+def test_a_copy_stands_on_its_own(duplicate, named_backend):
+    net = line(named_backend)
     twin = duplicate(net)
     twin.W[1][0, 0] = 7.0
     assert twin.theta[0] == 7.0
     assert net.theta[0] == 0.0
-    assert twin.backend is backend
+    assert twin.backend is named_backend
     twin.fit(np.ones((1, 3)), np.ones((2, 3)), epochs=1)
 
 
@@ -74,8 +78,8 @@ def test_a_prediction_outlives_its_workspace(backend):
     work = backend.workspace(net.layout, 5, "float32")
     A = backend.predict(X, net.theta, backend.layout(net.layout), g, work)
     del work
-    rubbish = [np.full(1000, 9.0, "float32") for _ in range(50)]
-    np.testing.assert_allclose(A, net.predict(X), rtol=1e-6)
+    rubbish = [backend.from_host(np.full(1000, 9.0, "float32")) for _ in range(50)]
+    np.testing.assert_allclose(host(A), net.predict(X), rtol=1e-6)
     assert len(rubbish) == 50
 
 

@@ -243,11 +243,11 @@ def test_verbs_document_their_parameters_and_shapes(name):
 # What a backend may change: bodies; never a name or a signature.
 
 PAGE = ("predict", "evaluate", "loss_and_gradient", "train")
-OURS = ("reference", "numpy", "numba")
+OURS = ("reference", "numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu))
 
 
 def parameters(function):
-    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values() if p.name != "self"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -291,7 +291,7 @@ def test_a_backend_adds_no_public_name_and_changes_no_signature(cls):
     assert cls.page
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu)])
 def test_an_instance_adds_no_public_name(name):
     mine, reference = ({key for key in vars(FACTORIES[n]()) if not key.startswith("_")} for n in (name, "reference"))
     assert mine == reference

@@ -18,7 +18,8 @@ WIDE = 512  # inputs or units from which on cuBLAS computes a layer's products (
 BLOCKS = 256
 SLICE = 64  # examples that make up for another slice of a gradient
 LONGEST_SLICE = 2**14  # examples whose products are added in the network's own precision
-REDUCE_BLOCKS = 1024  # most blocks of all_reduce.cu, over all layers
+REDUCED = 2048  # elements of a layer that make up for another block of all_reduce.cu
+REDUCE_BLOCKS = 1024  # most of its blocks, over all layers
 GROUP = 32  # examples of a group whose losses, or bias gradients, are added by one block
 
 
@@ -117,7 +118,7 @@ class DeviceWorkspace(Workspace):
         self.parts = [Part(None, 0), *(Part(self.all_parts[start:end], count) for start, end, count in places)]
         self.table = from_host(table)
         largest = max(n * (n_prev + 1) for n, n_prev in zip(units[1:], inputs[1:], strict=True))
-        self.blocks = min(max(1, REDUCE_BLOCKS // L), ceil_div(largest, 1024))
+        self.blocks = min(max(1, REDUCE_BLOCKS // L), ceil_div(largest, REDUCED))
         self.squares = empty((2, L * self.blocks), "float64")
         self.losses = empty(self.groups, "float64")
         self.clock = from_host(np.zeros(2, np.int64))

@@ -1,0 +1,115 @@
+"""Every parameter of a function, by values that are not its default and must make a difference."""
+
+import inspect
+
+import numpy as np
+from conftest import host
+
+from accelnn import Callback, Network, Optimizer
+from probes.common import M, by_name, data, make, missing, used
+
+rng = np.random.default_rng(1)
+X, X2 = rng.uniform(-1.0, 1.0, size=(2, 3, M))
+Y, Y2 = rng.uniform(0.0, 1.0, size=(2, 2, M))
+
+
+class StopAfterOneEpoch(Callback):
+    def on_epoch_end(self, progress):
+        return True
+
+
+class StopAfterOneCall(Callback):
+    def on_progress(self, progress):
+        return True
+
+
+VALUES = {
+    Network.__init__: {
+        "sizes": [(3, 5, 6, 2), np.array([3, 2])],
+        "activations": ["gelu", ["relu"]],
+        "output": ["identity"],
+        "loss": ["huber"],
+        "init": ["he"],
+        "seed": [7],
+        "dtype": ["float64", np.dtype("float64"), np.float64],
+    },
+    Network.loss_and_gradient: {"X": [X], "Y": [Y], "l2": [0.3]},
+    Network.fit: {
+        "X": [X],
+        "Y": [Y],
+        "optimizer": ["adam", Optimizer("momentum", momentum=0.5)],
+        "learning_rate": [0.02, lambda step: 0.1 / (1 + step)],
+        "epochs": [3],
+        "batch_size": [None, 5],
+        "shuffle": [False],
+        "validation": [(X2, Y2)],
+        "l2": [0.3],
+        "clip_norm": [0.01],
+        "callbacks": [[StopAfterOneEpoch()], [StopAfterOneCall()]],
+    },
+}
+
+
+def results(function, backend, fixed, option):
+    """What a function gives with an option, on a network with the options of `fixed`."""
+    if function is Network.__init__:
+        return used(make(backend, **fixed, **option))
+    net = make(backend, **fixed)
+    if function is Network.fit:
+        return used(net, **option)
+    J, dtheta = net.loss_and_gradient(**{**dict(zip("XY", data(net), strict=True)), **option})
+    return [J, host(dtheta)]
+
+
+def with_values(function, parameter):
+    """The probe of a parameter that changes the numbers."""
+
+    def probe(backend, dtype):
+        fixed = {} if parameter == "dtype" else {"dtype": dtype}
+        plain, everything = results(function, backend, fixed, {}), []
+        for value in VALUES[function][parameter]:
+            found = results(function, backend, fixed, {parameter: value})
+            alike = all(np.array_equal(one, other) for one, other in zip(found, plain, strict=True))
+            assert not alike, f"{parameter}={value!r} makes no difference"
+            everything += found
+        return everything
+
+    return probe
+
+
+# The parameters that say where to compute change no number.
+
+
+def on_named_backend(backend, dtype):
+    net = make(by_name(backend), dtype=dtype)
+    assert net.backend.name == backend.name
+    return used(net)
+
+
+UNUSED = {"numpy": "the environment says how many NumPy takes", "cupy": "a GPU needs none"}
+
+
+def with_threads(backend, dtype):
+    net = make(by_name(backend), dtype=dtype, threads=2)
+    if backend.name != "reference" and net.backend.threads is None:
+        return f"accepted, not used: {UNUSED[backend.name]}"
+    return used(net)
+
+
+def on_device(backend, dtype):
+    option = {} if backend.name == "reference" else {"device": 0}
+    net = make(by_name(backend), dtype=dtype, **option)
+    assert net.backend.device == option.get("device")
+    return used(net)
+
+
+PLACES = {"backend": on_named_backend, "threads": with_threads, "device": on_device}
+
+
+def every_parameter(function):
+    """A probe for each name in the signature."""
+    known = {name: with_values(function, name) for name in VALUES[function]}
+    if function is Network.__init__:
+        known |= PLACES
+    names = list(inspect.signature(function).parameters)[1:]  # without self
+    return {name: known.get(name) or missing(f"{name} of {function.__qualname__}") for name in names}
