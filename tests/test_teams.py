@@ -15,8 +15,8 @@ from numba.core.runtime import _nrt_python, rtsys
 
 from accelnn import DataError, Network, get_backend, training
 from accelnn.activations import HIDDEN
-from accelnn.backends import numba as numba_backend
 from accelnn.backends.numba import NumbaBackend, teamwork
+from accelnn.backends.numba import backend as numba_backend
 from accelnn.losses import LOSSES
 from accelnn.optimizers import RULES
 from accelnn.threads import VARIABLES, thread_count

@@ -17,8 +17,6 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 __all__ = ["Fault", "cupy_packages", "driver_library", "driver_version", "find_fault", "first_line", "version_text"]
 
 
@@ -189,6 +187,8 @@ _TWICE = 'extern "C" __global__ void twice(const float* a, float* b) { b[threadI
 
 
 def _memory(cupy: Any) -> Any:
+    import numpy as np  # not with the module, which processes read that time NumPy's own import
+
     array = cupy.asarray(np.full((2, 2), 3.0, dtype=np.float32))
     _require(cupy, array, 3.0)
     return array
