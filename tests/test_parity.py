@@ -14,6 +14,8 @@ from accelnn.activations import ACTIVATIONS, HIDDEN
 from accelnn.losses import LOSSES
 from accelnn.optimizers import RULES, Optimizer
 
+pytestmark = pytest.mark.gpu  # on a GPU, cupy is among the backends that are compared
+
 STEPS = 10
 ADAPTIVE = ("rmsprop", "adam", "adamw")
 

@@ -28,6 +28,7 @@ from accelnn.parameters import Layout
 __all__ = ["CupyBackend"]
 
 DATA_SHARE = 0.7  # of the free memory that a data set may take; else it stays on the host
+FEW_BYTES = 2**18  # of data that are not worth a look for room
 MOST_EXAMPLES = 2**31 - 2**16  # of a batch: kernels count them in 32 bits
 GRAPHS = "ACCELNN_CUDA_GRAPHS"  # environment variable: 1 launches the step of a narrow network as one CUDA graph
 KEPT_PROGRAMS = 8  # recorded steps that a workspace remembers
@@ -144,12 +145,16 @@ class CupyBackend(Backend):
     def place(self, *arrays: Any) -> tuple[Any, ...]:
         """On the device where there is room for all, else all on the host: their batches then travel one by one."""
         needed = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
-        with self.context():
-            free = self._device.mem_info[0] + self._cupy.get_default_memory_pool().free_bytes()
-        if needed <= DATA_SHARE * free:
-            return tuple(self.from_host(array) if isinstance(array, np.ndarray) else array for array in arrays)
-        _log.info("%s of data stay on the host; GPU %d has %s free", _gib(needed), self.device, _gib(free))
+        # Looking for room takes longer than moving a few rows.
+        free = needed if needed <= FEW_BYTES else DATA_SHARE * self._free_bytes()
+        if needed <= free:
+            return tuple(self._on_device(array) for array in arrays)
+        _log.info("%s of data stay on the host; GPU %d has %s free", _gib(needed), self.device, _gib(free / DATA_SHARE))
         return tuple(array if isinstance(array, np.ndarray) else self.to_host(array) for array in arrays)
+
+    def _free_bytes(self) -> int:
+        with self.context():
+            return self._device.mem_info[0] + self._cupy.get_default_memory_pool().free_bytes()
 
     def columns(self, array: Any, dtype: str) -> Any:
         """A device array in another precision, each column contiguous."""

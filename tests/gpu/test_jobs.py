@@ -1,4 +1,4 @@
-"""A person's whole job on a GPU, from the table to the score: the same command as on the CPU, with another flag."""
+"""A person's whole jobs on a GPU, the same as on the CPU with another flag: train, predict, compare."""
 
 import re
 
@@ -7,6 +7,9 @@ from conftest import HAS_GPU
 from typer.testing import CliRunner
 
 from accelnn import get_backend
+from accelnn.benchmark import parity
+from accelnn.benchmark.cases import CASES, problem, variant
+from accelnn.benchmark.contestants.network import create
 from accelnn.cli import app
 
 pytestmark = pytest.mark.gpu
@@ -65,6 +68,19 @@ def test_predictions_from_a_file(cupy_by_name, tmp_path):
     labels = [[line.split(",")[0] for line in result.stdout.splitlines()] for result in predicted]
     assert labels[0] == labels[1]
     assert len(labels[0]) == 179
+
+
+def test_the_benchmark_reaches_the_same_loss(cupy_by_name):
+    """`accelnn bench` compares only who agrees."""
+    case = variant(CASES["64-100-10-adam"], examples=400)
+    data = problem(case)
+    losses = []
+    for name in ("cupy", "numpy"):
+        contestant = create(data, 1, name)
+        contestant.reset()
+        contestant.train(3)
+        losses.append(parity.loss(data, *contestant.parameters()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 @pytest.mark.skipif(HAS_GPU, reason="a GPU is here")
