@@ -9,16 +9,16 @@ new argument has a row here before anybody thinks of it; tests/probes says how e
 import contextlib
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from conftest import FACTORIES, HAS_GPU, assert_same
+from conftest import FACTORIES, assert_same, gpu_found
 from probes import BY_DESIGN, GROUPS
 
-from accelnn import AccelnnError, backends
-from accelnn.backends import BACKENDS, availability
+from accelnn import AccelnnError
+from accelnn.backends import BACKENDS
 from accelnn.network import DTYPES
 
 TABLE = Path(__file__).parent.parent / "docs" / "capabilities.md"
@@ -42,25 +42,6 @@ class Feature(NamedTuple):
 
 
 FEATURES = [Feature(group, name, probe) for group, probes in GROUPS.items() for name, probe in probes.items()]
-
-
-@contextlib.contextmanager
-def found_by_name(name: str) -> Iterator[None]:
-    """``backend="cupy"`` finds the device double where there is no GPU."""
-    if name != "cupy" or HAS_GPU:
-        yield
-        return
-    from gpu import double
-
-    cached = availability.find_fault, backends.auto_choice, backends._create
-    for function in cached:
-        function.cache_clear()
-    try:
-        with double.installed():
-            yield
-    finally:
-        for function in cached:
-            function.cache_clear()
 
 
 @cache
@@ -94,7 +75,7 @@ def attempt(feature: Feature, name: str, dtype: str) -> str:
 def outcome(feature: Feature, name: str) -> tuple[str, Exception | None]:
     """A cell of the table, and what went wrong where it is empty."""
     try:
-        with found_by_name(name):
+        with gpu_found() if name == "cupy" else contextlib.nullcontext():
             words = {attempt(feature, name, dtype) for dtype in DTYPES}
         assert len(words) == 1, f"{feature.name} on {name} depends on the precision: {words}"
         (cell,) = words

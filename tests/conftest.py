@@ -82,18 +82,24 @@ def cupy_backend():
     return FACTORIES["cupy"]()
 
 
-@pytest.fixture
-def cupy_by_name():
-    """`backend="cupy"` and `"auto"` find a GPU: a real one, or the device double's."""
-    cached = availability.find_fault, backends.auto_choice, backends._create
+@contextlib.contextmanager
+def gpu_found():
+    """Within, `backend="cupy"` and `"auto"` find a GPU: a real one, or the device double's."""
     with contextlib.ExitStack() as stack:
         if not HAS_GPU:
             from gpu import double
 
-            for cache in cached:
+            for cache in (availability.find_fault, backends.auto_choice, backends._create):
                 cache.cache_clear()
                 stack.callback(cache.cache_clear)
             stack.enter_context(double.installed())
+        yield
+
+
+@pytest.fixture
+def cupy_by_name():
+    """See `gpu_found`."""
+    with gpu_found():
         yield
 
 

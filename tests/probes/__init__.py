@@ -4,16 +4,17 @@ A probe may also give words, where the feature means nothing to a backend. `BY_D
 refusals; any other word or error is a fault.
 """
 
+from probes.common import make, quietly, used
+from probes.inputs import INPUTS
+from probes.methods import METHODS, OTHERS
+from probes.parameters import every_parameter
+
 from accelnn import Network, Optimizer
 from accelnn.activations import HIDDEN, OUTPUTS
 from accelnn.initializers import INITIALIZERS
 from accelnn.losses import LOSSES
 from accelnn.network import DTYPES
 from accelnn.optimizers import RULES
-from probes.common import make, quietly, used
-from probes.inputs import INPUTS
-from probes.methods import METHODS, OTHERS
-from probes.parameters import every_parameter
 
 __all__ = ["BY_DESIGN", "GROUPS"]
 

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-
 from probes.common import M, make, used
 
 # Small whole numbers, which every kind holds exactly. The targets are one-hot columns, and 0 or 1 for one output.

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import host
+from probes.common import by_name, data, make, missing, used
 
 from accelnn import DivergenceError, Network
-from probes.common import by_name, data, make, missing, used
 
 
 def arrays(pairs):

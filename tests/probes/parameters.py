@@ -4,9 +4,9 @@ import inspect
 
 import numpy as np
 from conftest import host
+from probes.common import M, by_name, data, make, missing, used
 
 from accelnn import Callback, Network, Optimizer
-from probes.common import M, by_name, data, make, missing, used
 
 rng = np.random.default_rng(1)
 X, X2 = rng.uniform(-1.0, 1.0, size=(2, 3, M))
