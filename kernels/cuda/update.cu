@@ -19,6 +19,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) update(
 #pragma unroll
     for (int k = 0; k < COEFFICIENTS; k++) c[k] = load(coefficients + step * COEFFICIENTS + k);
     const long long stride = static_cast<long long>(gridDim.x) * THREADS;
+#pragma unroll 1  // several at once would spill registers, in double precision
     for (long long k = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x; k < size; k += stride)
         rule(theta + k, factor * load(dtheta + k), state + k, size, c);
     if (blockIdx.x == 0) {

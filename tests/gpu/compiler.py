@@ -2,14 +2,13 @@
 
     python tests/gpu/compiler.py
 
-writes the table that stands beside the kernels. NVRTC comes with the wheel nvidia-cuda-nvrtc, is called through
-cuda-core, and cuobjdump (wheel nvidia-cuda-cuobjdump) reads what a compiled kernel takes.
+writes the table that stands beside the kernels. NVRTC comes with the wheel nvidia-cuda-nvrtc and is called through
+cuda-core; its assembler says what a kernel takes.
 """
 
+import io
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,57 +16,46 @@ from importlib import metadata
 from pathlib import Path
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
-COMPILER, READER = "nvidia-cuda-nvrtc", "nvidia-cuda-cuobjdump"
+COMPILER = "nvidia-cuda-nvrtc"
 
 _HEAD = """# What the kernels take
 
 Compiled by NVRTC {compiler}; the most over all activations, losses and update rules. Registers are for each thread,
-shared memory in bytes for each block (sm_90 and newer add 1,024 of the system's own). No variant spills a register or
-uses a stack. Made by `python tests/gpu/compiler.py`; `tests/gpu/test_compiler.py` holds every variant to its bound,
-which stands in `kernels/cuda/__init__.py`.
+stack in bytes for each too (of calls of subroutines, such as a division in double precision), shared memory in bytes
+for each block (sm_90 and newer add 1,024 of the system's own). No variant spills a register. Made by
+`python tests/gpu/compiler.py`; `tests/gpu/test_compiler.py` holds every variant to its bound, which stands in
+`kernels/cuda/__init__.py`.
 """
 
-_USAGE = re.compile(r"Function (\w+):\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a thread (registers, bytes of stack and spilled registers) and a block (bytes of shared memory) take."""
+    """What a thread takes (registers; bytes of stack, and of registers spilled to it) and a block (shared memory)."""
 
     registers: int
     stack: int
-    shared: int
     spills: int
+    shared: int
 
 
-def compiled(text: str, architecture: str) -> bytes:
-    """A cubin."""
+def resources(text: str, architecture: str) -> Resources:
+    """Compile the one kernel in a text as CuPy would, for an architecture that need not be here."""
     from cuda.core import Program, ProgramOptions
 
     from accelnn.backends.cupy.launches import OPTIONS
 
     (standard,) = (option.removeprefix("--std=") for option in OPTIONS)
     # The last two as CuPy adds them to every program.
-    options = ProgramOptions(std=standard, arch=architecture, ftz=True, device_as_default_execution_space=True)
-    return bytes(Program(text, code_type="c++", options=options).compile("cubin").code)
-
-
-def resources(text: str, architecture: str) -> Resources:
-    """Of the one kernel in a text."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled(text, architecture))
-        file.flush()
-        command = [str(_reader()), "-res-usage", file.name]
-        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (found,) = _USAGE.findall(usage)
-    return Resources(*map(int, found[1:]))
-
-
-def _reader() -> Path:
-    for file in metadata.files(READER) or ():
-        if file.stem == "cuobjdump":
-            return Path(str(file.locate()))
-    raise FileNotFoundError(f"the package {READER} holds no cuobjdump")
+    as_cupy = {"ftz": True, "device_as_default_execution_space": True}
+    options = ProgramOptions(std=standard, arch=architecture, ptxas_options=["-v"], **as_cupy)
+    log = io.StringIO()
+    Program(text, code_type="c++", options=options).compile("cubin", logs=log)
+    ((stack, stores, loads),) = _FRAME.findall(log.getvalue())
+    registers = re.search(r"Used (\d+) registers", log.getvalue())
+    shared = re.search(r"(\d+) bytes smem", log.getvalue())
+    return Resources(int(registers[1]), int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0)
 
 
 def measure(texts: Iterable[str]) -> list[dict[str, Resources]]:
@@ -87,14 +75,23 @@ def table() -> str:
 
     every = list(variants())
     found = list(zip(every, measure(variant.text for variant in every), strict=True))
-    names = ("kernel", "precision", "variants", *(f"registers {a}" for a in ARCHITECTURES), "bound", "shared memory")
+    names = (
+        "kernel",
+        "precision",
+        "variants",
+        *(f"registers {a}" for a in ARCHITECTURES),
+        "bound",
+        "stack",
+        "shared memory",
+    )
     lines = [_HEAD.format(compiler=metadata.version(COMPILER)), f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for kernel, entry in KERNELS.items():
         for dtype, bound in zip(DTYPES, entry.registers, strict=True):
             mine = [by_arch for variant, by_arch in found if (variant.kernel, variant.dtype) == (kernel, dtype)]
             most = [str(max(by_arch[arch].registers for by_arch in mine)) for arch in ARCHITECTURES]
+            stack = max(used.stack for by_arch in mine for used in by_arch.values())
             shared = max(by_arch["sm_80"].shared for by_arch in mine)
-            lines.append(f"| {kernel} | {dtype} | {len(mine)} | {' | '.join(most)} | {bound} | {shared:,} |")
+            lines.append(f"| {kernel} | {dtype} | {len(mine)} | {' | '.join(most)} | {bound} | {stack} | {shared:,} |")
     return "\n".join(lines) + "\n"
 
 

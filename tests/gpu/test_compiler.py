@@ -9,7 +9,7 @@ from gpu.variants import DTYPES, variants
 
 from accelnn.kernels import cuda
 
-for package in ("cuda-core", compiler.COMPILER, compiler.READER):
+for package in ("cuda-core", "cuda-bindings", compiler.COMPILER):
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -27,23 +27,30 @@ def test_every_variant_compiles_within_its_bounds(kernel):
     for variant, by_architecture in zip(mine, compiler.measure(v.text for v in mine), strict=True):
         assert set(by_architecture) == set(compiler.ARCHITECTURES)
         for architecture, used in by_architecture.items():
-            assert used.spills == used.stack == 0, f"{variant} on {architecture}: {used}"
+            assert used.spills == 0, f"{variant} on {architecture}: {used}"
+            assert used.stack <= 16, f"{variant} on {architecture}: {used}"
             assert used.registers <= bounds[variant.dtype], f"{variant} on {architecture}: {used}"
             assert used.shared <= 48 * 1024, f"{variant} on {architecture}: {used}"
 
 
 def test_a_spill_would_be_seen():
-    """An array that is indexed by a number known only at run time lives in local memory."""
-    text = """extern "C" __global__ void k(float* x, int n) {
-        float a[64]; for (int i = 0; i < 64; i++) a[i] = x[i * n]; x[0] = a[n]; }"""
-    used = compiler.resources(text, "sm_90")
-    assert used.stack >= 256
+    """Ninety-six numbers that live at once, and thirty-two registers."""
+    text = """extern "C" __global__ void __launch_bounds__(1024, 2) k(float* x, int n) {
+        float a[96];
+        for (int i = 0; i < 96; i++) a[i] = x[i * n];
+        for (int r = 0; r < n; r++)
+            for (int i = 0; i < 96; i++) a[i] = a[i] * a[(i + 1) % 96] + x[r];
+        for (int i = 0; i < 96; i++) x[i] = a[i]; }"""
+    used = compiler.resources(text, "sm_80")
+    assert used.registers == 32
+    assert used.spills > 100
+    assert used.stack > 100
 
 
 def test_an_error_names_the_source_and_its_line():
     text = cuda.program("gather", "float32").replace("copy_row(X", "copy_rows(X")
     with pytest.raises(Exception, match=r"gather\.cu\(\d+\): error: identifier \"copy_rows\""):
-        compiler.compiled(text, "sm_80")
+        compiler.resources(text, "sm_80")
 
 
 def test_the_table_beside_the_kernels_names_every_kernel():

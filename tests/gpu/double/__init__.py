@@ -3,7 +3,7 @@
 Within ``with installed():`` the program imports it as ``cupy``. It has the names of CuPy that the backend may use, with
 CuPy's signatures, and no other. Its arrays live in memory that NumPy cannot reach; a `RawModule` runs in the emulator;
 launches, copies, allocations and synchronisations are counted; and work on one stream that is not sure to come after
-the work on another stream that it needs raises an error. `test_double.py` holds it against an installed CuPy.
+the work on another stream that it needs raises an error. `double/test_names.py` holds it against an installed CuPy.
 
 Not modelled: that anything takes time, that freed memory comes back to another stream too early, per-thread default
 streams, events within a captured graph, and access to another device's memory. Stricter than CuPy: an array of the host

@@ -4,7 +4,7 @@
 // or its end, then the next thread has its turn, in an order drawn anew after each barrier. With EMULATION_THREADS
 // each thread is a thread of the operating system, which ThreadSanitizer can follow.
 //
-// emulator.py puts a text behind this header, names each kernel with EMULATED_KERNEL after it, and writes
+// The package gpu.emulator puts a text behind this header, names each kernel with EMULATED_KERNEL after it, and writes
 // EMULATED_SHARED(kernel) for each __shared__ inside a kernel. With EMULATION_MAIN the result is an executable.
 
 #include <stddef.h>
