@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from accelnn.network import Plan as Plan
     from accelnn.optimizers import Optimizer as Optimizer
     from accelnn.training import History as History
+    from accelnn.training import OptimizerState as OptimizerState
 
 __version__ = version("accelnn")
 
@@ -40,7 +41,7 @@ _HOMES = {
     ),
     "network": ("Network", "Plan"),
     "optimizers": ("Optimizer",),
-    "training": ("History",),
+    "training": ("History", "OptimizerState"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,7 +1,7 @@
 """A network: its sizes, activations and loss, its parameters, and the backend that computes with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from accelnn.backends.base import Backend
-    from accelnn.training import History
+    from accelnn.training import History, OptimizerState
 
 __all__ = ["DTYPES", "Network", "Plan"]
 
@@ -77,6 +77,8 @@ class Network:
         None.
     epochs_trained : int
         Epochs so far, over all calls of `fit`.
+    optimizer_state : OptimizerState or None
+        Where the latest call of `fit` left its optimiser; the next one goes on from there with ``resume=True``.
 
     Raises
     ------
@@ -125,6 +127,7 @@ class Network:
         self._theta = self.backend.from_host(theta.astype(self.dtype))
         self.W, self.b = self.layout.parameters(self._theta)
         self.epochs_trained = 0
+        self.optimizer_state: OptimizerState | None = None
         self._prepared: dict[int, tuple[Any, ...]] = {}
 
     def __repr__(self) -> str:
@@ -155,6 +158,9 @@ class Network:
         if self.backend.name in BACKENDS:
             state["backend"] = self.backend.name, self.backend.threads, self.backend.device
             state["_theta"] = np.array(self.backend.to_host(self._theta))
+            if self.optimizer_state is not None:
+                vectors = np.array(self.backend.to_host(self.optimizer_state.vectors))
+                state["optimizer_state"] = replace(self.optimizer_state, vectors=vectors)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -162,6 +168,9 @@ class Network:
         if isinstance(self.backend, tuple):
             self.backend = get_backend(*self.backend)
             self._theta = self.backend.from_host(self._theta)
+            if self.optimizer_state is not None:
+                vectors = self.backend.from_host(self.optimizer_state.vectors)
+                self.optimizer_state = replace(self.optimizer_state, vectors=vectors)
         self.W, self.b = self.layout.parameters(self._theta)
 
     @property
@@ -272,6 +281,7 @@ class Network:
         l2: float = 0.0,
         clip_norm: float | None = None,
         callbacks: Sequence[Any] = (),
+        resume: bool = False,
     ) -> "History":
         """Train: one update of theta for each batch.
 
@@ -296,6 +306,10 @@ class Network:
         clip_norm : float, optional
             Largest Euclidean norm of a step's gradient.
         callbacks : sequence of Callback
+        resume : bool
+            Go on from where the latest call of `fit` left its optimiser, of the same rule: two calls of 5 epochs then
+            give the same theta as one of 10. Step numbers, which a schedule and the bias correction of Adam receive,
+            go on too. Otherwise every call starts an optimiser without memory.
 
         Returns
         -------
@@ -328,6 +342,7 @@ class Network:
                 l2=l2,
                 clip_norm=clip_norm,
                 callbacks=callbacks,
+                resume=resume,
             )
 
     def check(self, X: Any, Y: Any, names: tuple[str, str] = ("X", "Y")) -> tuple[Any, Any]:

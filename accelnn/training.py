@@ -15,7 +15,7 @@ from accelnn.optimizers import Optimizer
 if TYPE_CHECKING:
     from accelnn.network import Network
 
-__all__ = ["History", "batch_order", "evaluate", "train"]
+__all__ = ["History", "OptimizerState", "batch_order", "evaluate", "train"]
 
 CALL_SECONDS = 0.1  # length of one call into the backend that is aimed at: progress stays live, Ctrl-C works
 GROUP_STEPS = 2**14  # most steps whose coefficients and losses are laid out at once, beyond one epoch
@@ -46,6 +46,25 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: float = 0.0
     examples: int = 0
+
+
+@dataclass
+class OptimizerState:
+    """Where an optimiser stands after a run, so that the next one can go on as if there had been no end between.
+
+    Attributes
+    ----------
+    rule : str
+        Name of the update rule.
+    step : int
+        Steps so far.
+    vectors : array of shape (number of state vectors, theta's length)
+        Where the network's backend computes.
+    """
+
+    rule: str
+    step: int
+    vectors: Any
 
 
 def batch_order(seed: int, epoch: int, m: int) -> np.ndarray:
@@ -85,6 +104,7 @@ def train(
     l2: float,
     clip_norm: float | None,
     callbacks: Sequence[Callback],
+    resume: bool,
 ) -> History:
     """See :meth:`accelnn.Network.fit`."""
     X, Y = network.check(X, Y)
@@ -98,11 +118,14 @@ def train(
     epochs = checks.integer("epochs", epochs, 1)
     m = X.shape[1]
     batch_size = m if batch_size is None else min(checks.integer("batch_size", batch_size, 1), m)
+    optimizer = optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer)
+    if resume:
+        _require_state(network, optimizer)
     run = _Run(
         network,
         X,
         Y,
-        optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer),
+        optimizer,
         learning_rate if callable(learning_rate) else checks.number("learning_rate", learning_rate, positive=True),
         epochs,
         batch_size,
@@ -111,6 +134,7 @@ def train(
         checks.number("l2", l2),
         np.inf if clip_norm is None else checks.number("clip_norm", clip_norm, positive=True, finite=False),
         callbacks,
+        resume,
     )
     try:
         with network.backend.context():
@@ -119,8 +143,19 @@ def train(
         network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch
         raise
+    network.optimizer_state = run.memory.give_state(network, run)
     run.memory.spare()
     return history
+
+
+def _require_state(network: "Network", optimizer: Optimizer) -> None:
+    state = network.optimizer_state
+    if state is None:
+        raise DataError("resume: there is no training to go on with; leave it out for the first fit")
+    if state.rule != optimizer.rule.name:
+        raise DataError(
+            f"resume: the training to go on with used optimizer={state.rule!r}, not {optimizer.rule.name!r}"
+        )
 
 
 class _Memory:
@@ -137,14 +172,14 @@ class _Memory:
         self.key = key
         self.before = backend.empty(n, dtype)
         self.dtheta = backend.zeros(n, dtype)
-        self.state = backend.empty((states, n), dtype)
+        self.state: Any = None
         self.work = backend.workspace(network.layout, batch_size, dtype)
         size = np.dtype(dtype).itemsize * (n * (2 + states) + network.layout.n_work * batch_size)
         self.worth_keeping = size <= SPARE_BYTES and isinstance(self.before, np.ndarray)
 
     @classmethod
-    def take(cls, network: "Network", states: int, batch_size: int) -> "_Memory":
-        """Theta as it is now, a state of zeros, and the rest as it may be."""
+    def take(cls, network: "Network", states: int, batch_size: int, resume: bool) -> "_Memory":
+        """Theta as it is now, a state of zeros or where the last run left it, and the rest as it may be."""
         backend = network.backend
         key = (backend, backend.workers(), network.layout.table.tobytes(), network.dtype, states, batch_size)
         try:
@@ -154,8 +189,17 @@ class _Memory:
         if memory is None or memory.key != key:
             memory = cls(network, states, batch_size, key)
         memory.before[...] = network.theta
-        memory.state[...] = 0
+        if memory.state is None:
+            memory.state = backend.empty((states, network.layout.n_parameters), network.dtype)
+        memory.state[...] = network.optimizer_state.vectors if resume and network.optimizer_state else 0
         return memory
+
+    def give_state(self, network: "Network", run: "_Run") -> OptimizerState:
+        """The state that a run ended with, now the network's; what the network had before is the next run's memory."""
+        state = OptimizerState(run.optimizer.rule.name, run.first_step + run.steps_done, self.state)
+        old = network.optimizer_state
+        self.state = old.vectors if old is not None and old.vectors.shape == state.vectors.shape else None
+        return state
 
     def spare(self) -> None:
         """Keep it for the next run."""
@@ -179,8 +223,11 @@ class _Run:
         l2: float,
         clip_norm: float,
         callbacks: Sequence[Callback],
+        resume: bool,
     ):
         self.network, self.X, self.Y, self.optimizer = network, X, Y, optimizer
+        self.first_step = network.optimizer_state.step if resume and network.optimizer_state else 0
+        self.steps_done = 0
         self.schedule = learning_rate if callable(learning_rate) else lambda step: np.full(len(step), learning_rate)
         self.epochs, self.batch_size, self.shuffle, self.validation = epochs, batch_size, shuffle, validation
         self.callbacks, self.history = callbacks, History()
@@ -200,7 +247,7 @@ class _Run:
         self.losses: Any = None
 
         backend = network.backend
-        self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size)
+        self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size, resume)
         self.arguments = (
             X,
             Y,
@@ -242,7 +289,7 @@ class _Run:
     def run_group(self, epoch: int, count: int) -> int:
         """Train for `count` epochs from number `epoch` of this run on; returns the number of epochs finished."""
         network, backend, batches = self.network, self.network.backend, self.batches
-        steps = np.arange(epoch * batches, (epoch + count) * batches)
+        steps = self.first_step + np.arange(epoch * batches, (epoch + count) * batches)
         alpha = self.learning_rates(steps)
         table = self.optimizer.coefficients(steps + 1, alpha)
         self.coefficients = backend.coefficients(table, network.dtype, self.coefficients)
@@ -262,6 +309,7 @@ class _Run:
             backend.train(*self.arguments, *tables, done, last)
             values = backend.to_host(self.losses)[:last]
             self.pace(last - done, time.perf_counter() - began)
+            self.steps_done = epoch * batches + last
             done, self.latest_epoch, self.latest_rate = last, epoch + (last - 1) // batches + 1, float(alpha[last - 1])
             if not np.all(np.isfinite(values)):
                 s = int(np.argmin(np.isfinite(values)))

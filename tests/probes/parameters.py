@@ -103,6 +103,17 @@ def on_device(backend, dtype):
     return used(net)
 
 
+def resumed(backend, dtype):
+    """A second training that goes on from a first one, which its state makes another than one that does not."""
+    found = []
+    for resume in (True, False):
+        net = make(backend, dtype=dtype)
+        used(net, optimizer="momentum")
+        found.append(used(net, optimizer="momentum", resume=resume))
+    assert np.any(found[0][-2] != found[1][-2])
+    return found[0]
+
+
 PLACES = {"backend": on_named_backend, "threads": with_threads, "device": on_device}
 
 
@@ -111,5 +122,7 @@ def every_parameter(function):
     known = {name: with_values(function, name) for name in VALUES[function]}
     if function is Network.__init__:
         known |= PLACES
+    if function is Network.fit:
+        known["resume"] = resumed
     names = list(inspect.signature(function).parameters)[1:]  # without self
     return {name: known.get(name) or missing(f"{name} of {function.__qualname__}") for name in names}
