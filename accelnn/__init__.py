@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from accelnn.errors import DivergenceError as DivergenceError
     from accelnn.errors import ModelFileError as ModelFileError
     from accelnn.errors import UnknownNameError as UnknownNameError
+    from accelnn.estimators import MLPClassifier as MLPClassifier
+    from accelnn.estimators import MLPRegressor as MLPRegressor
     from accelnn.network import Network as Network
     from accelnn.network import Plan as Plan
     from accelnn.optimizers import Optimizer as Optimizer
@@ -39,6 +41,7 @@ _HOMES = {
         "ModelFileError",
         "UnknownNameError",
     ),
+    "estimators": ("MLPClassifier", "MLPRegressor"),
     "network": ("Network", "Plan"),
     "optimizers": ("Optimizer",),
     "training": ("History", "OptimizerState"),

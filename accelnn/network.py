@@ -167,9 +167,10 @@ class Network:
         self.__dict__.update(state, _prepared={})
         if isinstance(self.backend, tuple):
             self.backend = get_backend(*self.backend)
-            self._theta = self.backend.from_host(self._theta)
+            # A copy where it is read-only: joblib maps files into memory.
+            self._theta = self.backend.from_host(np.require(self._theta, requirements="W"))
             if self.optimizer_state is not None:
-                vectors = self.backend.from_host(self.optimizer_state.vectors)
+                vectors = self.backend.from_host(np.require(self.optimizer_state.vectors, requirements="W"))
                 self.optimizer_state = replace(self.optimizer_state, vectors=vectors)
         self.W, self.b = self.layout.parameters(self._theta)
 

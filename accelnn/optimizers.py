@@ -174,4 +174,7 @@ class Optimizer:
         """
         t, alpha = np.asarray(t, dtype=np.float64), np.asarray(alpha, dtype=np.float64)
         columns = self.rule.coefficients(t, alpha, **self.hyperparameters)
-        return np.stack([np.broadcast_to(np.asarray(c, dtype=np.float64), t.shape) for c in columns], axis=1)
+        table = np.empty((len(t), len(columns)))
+        for k, column in enumerate(columns):
+            table[:, k] = column
+        return table

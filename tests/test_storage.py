@@ -141,3 +141,17 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(saved, monkeypatch)
         net.save(path)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+def test_a_network_from_a_mapped_file_trains_on(name, tmp_path):
+    """joblib maps a file's arrays into memory, read-only."""
+    joblib = pytest.importorskip("joblib")
+    net = Network([3, 4, 1], backend=name)
+    X, Y = np.random.default_rng(0).random((3, 20)), np.ones(20)
+    net.fit(X, Y, epochs=2, optimizer="adam")
+    joblib.dump(net, tmp_path / "net.joblib")
+    mapped = joblib.load(tmp_path / "net.joblib", mmap_mode="r")
+    mapped.fit(X, Y, epochs=2, optimizer="adam", resume=True)
+    net.fit(X, Y, epochs=2, optimizer="adam", resume=True)
+    np.testing.assert_array_equal(mapped.theta, net.theta)

@@ -1,0 +1,89 @@
+"""When a training ends, and what its learning rate is: scikit-learn's rules, seen after each epoch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accelnn.callbacks import Callback, Progress
+
+__all__ = ["Watch"]
+
+SLOWEST = 1e-6  # an adaptive learning rate that has come down to here ends the training
+SLOWER = 5.0  # what an adaptive learning rate is divided by
+
+
+class Watch(Callback):
+    """Follows an estimator's training.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Its `loss_curve_`, `best_loss_`, `validation_scores_` and the like are kept up to date.
+    n_samples : int
+        Examples of an epoch.
+    score : callable, optional
+        The validation score now, for early stopping.
+    best_possible : float
+        What scikit-learn's loss has in addition to the network's.
+    """
+
+    def __init__(self, estimator: Any, n_samples: int, score: Callable[[], float] | None, best_possible: float):
+        self.estimator, self.n_samples, self.score, self.best_possible = estimator, n_samples, score, best_possible
+        self.epochs = 0
+        self.converged = False
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """The learning rate of the epoch that comes, for each of its steps."""
+        return np.full(len(steps), self._rate)
+
+    @property
+    def _rate(self) -> float:
+        estimator, rate = self.estimator, float(self.estimator.learning_rate_init)
+        if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
+            return rate / (estimator.t_ + 1) ** estimator.power_t
+        if estimator.solver == "sgd" and estimator.learning_rate == "adaptive":
+            return rate / estimator._slowdown
+        return rate
+
+    def on_epoch_end(self, progress: Progress) -> bool:
+        """Keep the epoch in mind; whether the training ends with it."""
+        estimator = self.estimator
+        self.epochs += 1
+        estimator.loss_ = progress.loss + self.best_possible
+        estimator.loss_curve_.append(estimator.loss_)
+        estimator.t_ += self.n_samples
+        if estimator.verbose:
+            print(f"Iteration {self.epochs}, loss = {estimator.loss_:.8f}")
+        self._count()
+        if estimator._no_improvement_count <= estimator.n_iter_no_change:
+            return False
+        what = "Validation score" if self.score else "Training loss"
+        text = f"{what} did not improve by tol={estimator.tol:g} for {estimator.n_iter_no_change} epochs in a row."
+        if estimator.solver == "sgd" and estimator.learning_rate == "adaptive" and self._rate > SLOWEST:
+            estimator._slowdown *= SLOWER
+            estimator._no_improvement_count = 0
+            if estimator.verbose:
+                print(f"{text} Setting learning rate to {self._rate:f}")
+            return False
+        if estimator.verbose:
+            print(f"{text} Stopping.")
+        self.converged = True
+        return True
+
+    def _count(self) -> None:
+        """Epochs in a row without an improvement, and the best so far."""
+        estimator = self.estimator
+        if self.score is None:
+            latest, worse = estimator.loss_, estimator.loss_ > estimator.best_loss_ - estimator.tol
+            estimator.best_loss_ = min(latest, estimator.best_loss_)
+        else:
+            latest = self.score()
+            estimator.validation_scores_.append(latest)
+            if estimator.verbose:
+                print(f"Validation score: {latest:f}")
+            worse = latest < estimator.best_validation_score_ + estimator.tol
+            if latest > estimator.best_validation_score_:
+                estimator.best_validation_score_ = latest
+                estimator._keep_best()
+        estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
