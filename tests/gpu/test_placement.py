@@ -1,167 +1,20 @@
-"""How the cupy backend uses a GPU, seen through the device double: a step's cost, where data lie, what is refused."""
+"""Where data, networks and errors go: one GPU or another, the host where there is no room, other libraries' arrays."""
 
-import contextlib
-import itertools
+import gc
 import pickle
 import shutil
+import weakref
 
 import numpy as np
 import pytest
-from conftest import DTYPES, assert_same
 from gpu import double
+from gpu.machines import cp, data, network
 
-from accelnn import DataError, DeviceMemoryError, Network, Optimizer, get_backend
-from accelnn.backends.cupy import backend as cupy_module
-from accelnn.backends.cupy import memory
+from accelnn import DataError, DeviceMemoryError, get_backend
+from accelnn.backends.cupy import CupyBackend
 
 if shutil.which("g++") is None:
     pytest.skip("the emulator compiles kernels with g++, which is not installed", allow_module_level=True)
-
-cp = double.MODULES["cupy"]
-
-
-@pytest.fixture
-def machine():
-    """Plug in devices, and get a backend on one of them."""
-    with contextlib.ExitStack() as plugged:
-
-        def plug_in(device=None, **options):
-            plugged.enter_context(double.configured(**options))
-            with double.installed():
-                return cupy_module.CupyBackend(device)
-
-        yield plug_in
-
-
-@pytest.fixture
-def cupy(machine):
-    return machine()
-
-
-def data(sizes, m, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(m, sizes[0])).T, rng.normal(size=(m, sizes[-1])).T
-
-
-def network(backend, sizes, dtype="float32", activations="tanh"):
-    return Network(sizes, activations, "identity", dtype=dtype, backend=backend)
-
-
-NARROW = [(7, 3), (20, 30, 1), (5, 33, 33, 2), (4, 8, 8, 8, 8, 3)]
-WIDE = [(600, 520), (600, 600, 520), (513, 600, 520, 512, 3), (600, 520, 40, 3), (9, 600, 8, 3)]
-
-
-def count_steps(net, m, batch_size, **options):
-    """How many steps the last call of a fit makes, and what they do."""
-    backend = net.backend
-    X, Y = net.check(*data(net.sizes, m))
-    counted = {}
-    train = backend.train
-
-    def counting(*arguments):
-        s, end = arguments[-2:]
-        with double.counting() as counts:
-            train(*arguments)
-        counted[s, end] = counts
-
-    backend.train = counting
-    try:
-        net.fit(X, Y, batch_size=batch_size, epochs=20, optimizer="adam", learning_rate=1e-3, **options)
-    finally:
-        backend.train = train
-    (s, end), counts = list(counted.items())[-1]
-    return end - s, counts
-
-
-@pytest.mark.parametrize("sizes", NARROW + WIDE)
-@pytest.mark.parametrize("options", [{}, {"l2": 0.1, "clip_norm": 0.5}, {"shuffle": False}])
-@pytest.mark.parametrize("batch_size", [20, 50])
-def test_a_step_is_launches_and_nothing_else(cupy, sizes, options, batch_size):
-    """No copy, no allocation, no synchronisation; at most 4 L + 2 launches (all narrow) or 5 L + 3."""
-    net = network(cupy, sizes)
-    L = len(sizes) - 1
-    steps, counts = count_steps(net, 50, batch_size, **options)
-    assert counts.host_to_device == counts.device_to_host == counts.device_to_device == 0
-    assert counts.allocations == counts.synchronisations == counts.default_stream == 0
-    narrow = not any(memory.is_wide(n, k) for n, k in zip(sizes[1:], sizes, strict=False))
-    gathers = batch_size < 50
-    # A call that does not go on where the last one ended sets the clock, once.
-    launches = counts.launches - counts.kernels.get("fill", 0)
-    assert launches % steps == 0
-    each = launches // steps
-    assert each <= (4 * L + 2 if narrow else 5 * L + 3)
-    assert counts.kernels["gather"] == (steps if gathers else 0)
-    if narrow:
-        assert each == 3 * L + 2 + gathers
-        assert counts.kernels["gemm"] == 0
-        expected = {"linear_activation": L, "loss_gradient": 1, "linear_gradients": L, "backpropagate": L - 1}
-    else:
-        wide = [memory.is_wide(n, k) for n, k in zip(sizes[1:], sizes, strict=False)]
-        epilogues = sum(a or b for a, b in itertools.pairwise(wide))
-        expected = {"bias_activation": sum(wide), "activation_gradient": epilogues, "loss_gradient": 1}
-        assert counts.kernels["gemm"] == steps * (2 * sum(wide) + epilogues)
-    for name, number in (expected | {"all_reduce": 1, "update": 1}).items():
-        assert counts.kernels[name] == steps * number, name
-
-
-def test_a_fit_leaves_the_default_stream_alone(cupy):
-    """From data on the host to a prediction there, with everything that a fit offers."""
-    with double.counting() as counts:
-        net = network(cupy, (5, 8, 2))
-        X, Y = data(net.sizes, 30)
-        net.fit(X, Y, epochs=3, batch_size=8, validation=(X, Y), l2=0.1, clip_norm=1.0)
-        net.predict(X)
-        net.loss_and_gradient(X, Y)
-        net.theta = np.zeros(net.theta.shape)
-    assert counts.default_stream == 0
-    assert counts.launches > 0
-
-
-def test_losses_are_read_many_steps_at_a_time(cupy):
-    net = network(cupy, (5, 8, 2))
-    X, Y = net.check(*data(net.sizes, 64))
-    net.fit(X, Y, epochs=2, batch_size=4)
-    with double.counting() as counts:
-        net.fit(X, Y, epochs=40, batch_size=4)
-    assert counts.kernels["update"] == 640
-    assert counts.device_to_host < 100
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("sizes", [(600, 520, 3), (600, 40, 3), (9, 600, 8, 3)])
-def test_wide_networks_train_as_on_numpy(cupy, sizes, dtype):
-    """Parity where cuBLAS takes part, which the drawn networks are too narrow for."""
-    X, Y = data(sizes, 70)
-    results = []
-    for backend in (cupy, get_backend("numpy")):
-        net = Network(sizes, "gelu", "identity", "huber", dtype=dtype, backend=backend)
-        J, d = net.loss_and_gradient(X, Y, l2=0.1)
-        history = net.fit(
-            X,
-            Y,
-            optimizer="momentum",
-            learning_rate=1e-3,
-            epochs=2,
-            batch_size=32,
-            l2=0.1,
-            clip_norm=0.5,
-            validation=(X, Y),
-        )
-        results.append((net.predict(X), J, backend.to_host(d), backend.to_host(net.theta), history.loss))
-    for what, actual, expected in zip(("A", "J", "dtheta", "theta", "loss"), *results, strict=True):
-        assert_same(actual, expected, dtype, what)
-
-
-def test_the_same_training_gives_the_same_bits(cupy):
-    """The emulator runs blocks and threads in another order each time; sums do not depend on it."""
-    X, Y = data((20, 3), 100)
-
-    def theta():
-        net = network(cupy, (20, 33, 3))
-        net.fit(X, Y, epochs=3, batch_size=64, clip_norm=0.1, l2=0.1)
-        return cupy.to_host(net.theta)
-
-    np.testing.assert_array_equal(theta(), theta())
 
 
 # Data that do not fit.
@@ -225,7 +78,7 @@ def test_a_step_that_fails_lets_no_copy_run_on(machine, monkeypatch):
         waits.clear()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cupy_module.CupyBackend, "_step", fail)
+    monkeypatch.setattr(CupyBackend, "_step", fail)
     with pytest.raises(KeyboardInterrupt):
         net.fit(X, Y, epochs=2, batch_size=10)
     assert any(stream != backend._stream for stream in waits)
@@ -233,9 +86,6 @@ def test_a_step_that_fails_lets_no_copy_run_on(machine, monkeypatch):
 
 def test_a_fit_lets_its_memory_go_at_once(cupy):
     """Not when Python next looks for circles: the data may be all that a device holds."""
-    import gc
-    import weakref
-
     net = network(cupy, (4, 8, 2))
     X, Y = net.check(*data(net.sizes, 40))
     kept = weakref.ref(X)
@@ -331,6 +181,19 @@ def test_device_arrays_are_refused_by_backends_of_the_host(cupy):
             network(get_backend(name), (4, 8, 1)).predict(X)
 
 
+def test_a_network_is_pickled_through_the_host(cupy, monkeypatch):
+    net = network(cupy, (4, 8, 2))
+    X, _ = data(net.sizes, 10)
+    content = pickle.dumps(net)
+    monkeypatch.setattr(
+        "accelnn.network.get_backend", lambda name, threads, device: (name, device) == ("cupy", 0) and cupy
+    )
+    copy = pickle.loads(content)
+    np.testing.assert_array_equal(copy.predict(X), net.predict(X))
+    copy.theta[...] = 0.0
+    assert np.abs(net.predict(X)).max() > 0
+
+
 # Arrays of other libraries.
 
 
@@ -404,77 +267,6 @@ def test_numbers_that_do_not_fit_float32(cupy):
     net = network(cupy, (4, 8, 2))
     with pytest.raises(DataError, match="does not fit float32"):
         net.predict(cp.full((3, 4), 1e300, dtype="float64").T)
-
-
-def test_long_sums_are_cut_into_slices(cupy):
-    """However many tiles a layer's gradient has, no slice adds more than some thousand examples in float32."""
-    from accelnn.parameters import Layout
-
-    work = memory.DeviceWorkspace(
-        Layout((500, 500, 3), [False] * 2), 10 * memory.LONGEST_SLICE, "float32", lambda *_: np.empty(0), lambda a: a
-    )
-    assert work.parts[1].count == 10
-
-
-# A step as one CUDA graph.
-
-
-def test_a_narrow_step_as_a_graph(machine, monkeypatch):
-    X, Y = data((6, 2), 50)
-
-    def run():
-        backend = machine()
-        net = network(backend, (6, 9, 2))
-        with double.counting() as counts:
-            net.fit(X, Y, epochs=5, batch_size=16, optimizer=Optimizer("adam"), learning_rate=0.01)
-        return backend, counts, backend.to_host(net.theta), net.plan().parts["page (rung 3)"]
-
-    _, without, expected, plan = run()
-    assert without.graph_launches == 0
-    assert "graph" not in plan
-    monkeypatch.setenv("ACCELNN_CUDA_GRAPHS", "1")
-    _, counts, theta, plan = run()
-    np.testing.assert_array_equal(theta, expected)
-    assert counts.kernels["update"] == without.kernels["update"] == 20
-    assert counts.graph_launches >= 16
-    assert "not yet run on hardware" in plan
-
-
-def test_a_wide_step_is_not_captured(machine, monkeypatch):
-    monkeypatch.setenv("ACCELNN_CUDA_GRAPHS", "1")
-    backend = machine()
-    net = network(backend, (600, 4, 2))
-    X, Y = data(net.sizes, 20)
-    with double.counting() as counts:
-        net.fit(X, Y, epochs=3, batch_size=10)
-    assert counts.graph_launches == 0
-
-
-# The rest of a network's life.
-
-
-def test_a_network_is_pickled_through_the_host(cupy, monkeypatch):
-    net = network(cupy, (4, 8, 2))
-    X, _ = data(net.sizes, 10)
-    content = pickle.dumps(net)
-    monkeypatch.setattr(
-        "accelnn.network.get_backend", lambda name, threads, device: (name, device) == ("cupy", 0) and cupy
-    )
-    copy = pickle.loads(content)
-    np.testing.assert_array_equal(copy.predict(X), net.predict(X))
-    copy.theta[...] = 0.0
-    assert np.abs(net.predict(X)).max() > 0
-
-
-def test_a_diverging_run_gives_theta_back(cupy):
-    from accelnn import DivergenceError
-
-    net = network(cupy, (4, 8, 2), activations="identity")
-    X, Y = data(net.sizes, 40)
-    before = cupy.to_host(net.theta)
-    with pytest.raises(DivergenceError, match="epoch"):
-        net.fit(X, Y, learning_rate=1e12, epochs=10)
-    np.testing.assert_array_equal(cupy.to_host(net.theta), before)
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
