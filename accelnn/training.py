@@ -167,27 +167,27 @@ class _Memory:
 
     _spare: ClassVar[list["_Memory"]] = []  # one, or none
 
-    def __init__(self, network: "Network", states: int, batch_size: int, key: tuple[Any, ...]):
+    def __init__(self, network: "Network", states: int, batch_size: int, steps: int | None, key: tuple[Any, ...]):
         backend, n, dtype = network.backend, network.layout.n_parameters, network.dtype
         self.key = key
         self.before = backend.empty(n, dtype)
         self.dtheta = backend.zeros(n, dtype)
         self.state: Any = None
-        self.work = backend.workspace(network.layout, batch_size, dtype)
+        self.work = backend.workspace(network.layout, batch_size, dtype, steps)
         size = np.dtype(dtype).itemsize * (n * (2 + states) + network.layout.n_work * batch_size)
         self.worth_keeping = size <= SPARE_BYTES and isinstance(self.before, np.ndarray)
 
     @classmethod
-    def take(cls, network: "Network", states: int, batch_size: int, resume: bool) -> "_Memory":
+    def take(cls, network: "Network", states: int, batch_size: int, steps: int | None, resume: bool) -> "_Memory":
         """Theta as it is now, a state of zeros or where the last run left it, and the rest as it may be."""
         backend = network.backend
-        key = (backend, backend.workers(), network.layout.table.tobytes(), network.dtype, states, batch_size)
+        key = (backend, backend.workers(), network.layout.table.tobytes(), network.dtype, states, batch_size, steps)
         try:
             memory = cls._spare.pop()
         except IndexError:
             memory = None
         if memory is None or memory.key != key:
-            memory = cls(network, states, batch_size, key)
+            memory = cls(network, states, batch_size, steps, key)
         memory.before[...] = network.theta
         if memory.state is None:
             memory.state = backend.empty((states, network.layout.n_parameters), network.dtype)
@@ -247,7 +247,8 @@ class _Run:
         self.losses: Any = None
 
         backend = network.backend
-        self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size, resume)
+        steps = self.batches if self.each_epoch else None
+        self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size, steps, resume)
         self.arguments = (
             X,
             Y,

@@ -115,6 +115,13 @@ def test_little_work_is_left_to_one_thread(monkeypatch):
     assert [NumbaBackend(2).workspace(layout, m, "float32").size for m in (12, 24)] == [1, 2]
 
 
+def test_short_calls_are_left_to_one_thread(monkeypatch):
+    """A run that is looked at after each epoch of a few small steps would start its threads again and again."""
+    monkeypatch.undo()
+    layout = Network([64, 100, 10], backend="numba").layout
+    assert [NumbaBackend(2).workspace(layout, 200, "float32", steps).size for steps in (7, 700, None)] == [1, 2, 2]
+
+
 def test_one_run_repeats_to_the_bit():
     for sizes in (NARROW, WIDE):
         np.testing.assert_array_equal(trained(3, sizes=sizes)[0].theta, trained(3, sizes=sizes)[0].theta)

@@ -139,8 +139,11 @@ class Backend:
         """The form in which verbs receive a layout."""
         return layout
 
-    def workspace(self, layout: Layout, capacity: int, dtype: str) -> Any:
-        """The form in which verbs receive the memory of one batch of up to `capacity` examples."""
+    def workspace(self, layout: Layout, capacity: int, dtype: str, steps: int | None = None) -> Any:
+        """The form in which verbs receive the memory of one batch of up to `capacity` examples.
+
+        `steps`, where it is known, is the most steps of training that one call will run.
+        """
         return Workspace(layout, capacity, lambda length: self.empty(length, dtype))
 
     def activations(self, names: Sequence[str], dtype: str) -> Any:

@@ -190,7 +190,7 @@ class CupyBackend(Backend):
         """Wait for the backend's stream."""
         self._stream.synchronize()
 
-    def workspace(self, layout: Layout, capacity: int, dtype: str) -> DeviceWorkspace:
+    def workspace(self, layout: Layout, capacity: int, dtype: str, steps: int | None = None) -> DeviceWorkspace:
         """Device memory for one batch."""
         if capacity > MOST_EXAMPLES:
             raise DataError(f"batch_size: {capacity:,} examples at once are too many for a GPU; give {MOST_EXAMPLES:,}")

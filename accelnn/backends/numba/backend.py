@@ -174,10 +174,10 @@ class NumbaBackend(Backend):
         """The table of offsets."""
         return layout.table
 
-    def workspace(self, layout: Layout, capacity: int, dtype: str) -> Team:
+    def workspace(self, layout: Layout, capacity: int, dtype: str, steps: int | None = None) -> Team:
         """A team and its memory."""
         column_sums = _kernel(loops.column_sums, "column_sums", dtype)
-        return Team(layout, capacity, dtype, self.workers(), _multiply_kernel(dtype), column_sums)
+        return Team(layout, capacity, dtype, self.workers(), _multiply_kernel(dtype), column_sums, steps)
 
     def activations(self, names: Sequence[str], dtype: str) -> np.ndarray:
         """Addresses of each layer's pair of kernels."""

@@ -30,12 +30,26 @@ class Team:
         Most members.
     multiply, column_sums : int
         Addresses of kernels.
+    steps : int, optional
+        Most steps of one call, whose threads are started anew each time; by default many.
     """
 
-    def __init__(self, layout: Layout, capacity: int, dtype: str, threads: int, multiply: int, column_sums: int):
+    def __init__(
+        self,
+        layout: Layout,
+        capacity: int,
+        dtype: str,
+        threads: int,
+        multiply: int,
+        column_sums: int,
+        steps: int | None = None,
+    ):
         itemsize = np.dtype(dtype).itemsize
         work = capacity * (layout.n_parameters + 10 * layout.n_work)
-        self.size = size = max(1, min(threads, capacity // FEWEST, int(work / WORTHWHILE)))
+        size = max(1, min(threads, capacity // FEWEST, int(work / WORTHWHILE)))
+        if steps is not None and steps * work < FETCHING:
+            size = 1
+        self.size = size
         self.tiles = layout.n_parameters * itemsize > SHARED_GRADIENT
         self.outputs = layout.sizes[-1]
         share = -(-capacity // size)
