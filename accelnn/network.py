@@ -215,27 +215,26 @@ class Network:
         DataError
             For a wrong shape, NaN, infinity, or an array on another device.
         """
-        with self.backend.context():
-            return self._predict(X)
-
-    def _predict(self, X: Any) -> Any:
         backend = self.backend
-        adopted = backend.adopt("X", X)
-        X = checks.matrix("X", X if adopted is None else adopted, self.sizes[0], self.dtype, backend)
-        (X,), m = backend.place(X), X.shape[1]
-        block = min(m, self.block)
-        # One prediction's workspace is kept for the next; a thread takes it away while it uses it.
-        prepared = self._prepared.pop(block, None) or (
-            backend.layout(self.layout),
-            backend.activations([*self.activations, self.output], self.dtype),
-            backend.workspace(self.layout, block, self.dtype),
-        )
-        A = backend.empty((m, self.sizes[-1]), self.dtype).T
-        for start in range(0, m, block):
-            stop = min(start + block, m)
-            A[:, start:stop] = backend.predict(X[:, start:stop], self._theta, *prepared)
-        self._prepared = {block: prepared}
-        return backend.to_host(A) if adopted is None else A
+        with backend.context():
+            adopted = None if type(X) is np.ndarray else backend.adopt("X", X)
+            X = checks.matrix("X", X if adopted is None else adopted, self.sizes[0], self.dtype, backend)
+            if not backend.owns(X):
+                (X,) = backend.place(X)
+            m = X.shape[1]
+            block = min(m, self.block)
+            # One prediction's workspace is kept for the next; a thread takes it away while it uses it.
+            prepared = self._prepared.pop(block, None) or (
+                backend.layout(self.layout),
+                backend.activations([*self.activations, self.output], self.dtype),
+                backend.workspace(self.layout, block, self.dtype),
+            )
+            A = backend.empty((m, self.sizes[-1]), self.dtype).T
+            for start in range(0, m, block):
+                stop = min(start + block, m)
+                A[:, start:stop] = backend.predict(X[:, start:stop], self._theta, *prepared)
+            self._prepared = {block: prepared}
+            return backend.to_host(A) if adopted is None else A
 
     def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0) -> tuple[float, Any]:
         """``J`` and its gradient with respect to theta, over all examples at once.

@@ -24,6 +24,8 @@ from accelnn.parameters import Layout, Workspace
 
 __all__ = ["Backend"]
 
+_ANYWHERE = nullcontext()
+
 
 class Backend:
     """The contract, with the bodies that suit a library of arrays with views.
@@ -91,7 +93,7 @@ class Backend:
 
     def context(self) -> AbstractContextManager[None]:
         """Where everything that is done with this backend's arrays happens: on a GPU, its device and stream."""
-        return nullcontext()
+        return _ANYWHERE
 
     def from_host(self, array: np.ndarray, out: Any = None) -> Any:
         """The backend's copy of a NumPy array, with the same memory order (NumPy's own arrays are not copied).
