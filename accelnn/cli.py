@@ -15,12 +15,12 @@ from rich.console import Console
 
 import accelnn
 from accelnn import checks
-from accelnn.callbacks import Callback, Progress
-from accelnn.errors import AccelnnError, DataError
+from accelnn.callbacks import Progress
+from accelnn.errors import AccelnnError, DataError, require_known
+from accelnn.progress import figures, shown
+from accelnn.schedules import SCHEDULES
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from accelnn.backends.base import Backend
 
 __all__ = ["app", "main"]
@@ -74,54 +74,8 @@ def _options(
     """Multilayer perceptrons on NumPy, Numba or a GPU. For example, accelnn train digits."""
 
 
-class _Bar(Callback):
-    """A live progress bar."""
-
-    def __init__(self, bar: "Bar"):
-        self.bar = bar
-        self.task = bar.add_task("", total=None, loss="", rate="")
-
-    def on_progress(self, progress: Progress) -> None:
-        """Move the bar."""
-        self.bar.update(
-            self.task,
-            total=progress.steps,
-            completed=progress.step,
-            description=f"epoch {progress.epoch}/{progress.epochs}",
-            loss=f"loss {progress.loss:.4g}",
-            rate=f"{progress.examples / progress.seconds:,.0f} examples/s",
-        )
-
-
-class _Lines(Callback):
-    """A line at every tenth of the way."""
-
-    def __init__(self, console: Console):
-        self.console, self.next = console, 0.1
-
-    def on_progress(self, progress: Progress) -> None:
-        """Print when the next tenth is reached."""
-        share = progress.step / progress.steps
-        if share >= self.next:
-            _say(
-                self.console,
-                f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.4g}  {progress.seconds:.1f} s",
-            )
-            self.next = 0.1 * (int(10 * share) + 1)
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callback]:
-    if not console.is_terminal:
-        yield _Lines(console)
-        return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = ("{task.description}", "{task.fields[loss]}", "{task.fields[rate]}")
-    texts = [TextColumn(column) for column in columns]
-    with Bar(texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, transient=True) as bar:
-        yield _Bar(bar)
+def _figures(progress: Progress) -> str:
+    return f"{figures(progress)}  {progress.examples / progress.seconds:,.0f} examples/s"
 
 
 def _say(console: Console, text: str) -> None:
@@ -149,7 +103,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples a step; 0 for all of them.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="step, exponential, cosine, one_cycle or plateau.")] = None,
     l2: Annotated[float | None, typer.Option(help="Weight of the L2 penalty.")] = None,
+    dropout: Annotated[float, typer.Option(help="Share of hidden units left out of a step.")] = 0.0,
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of weights, batches and the split.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Most threads; by default all processors.")] = None,
@@ -182,6 +138,9 @@ def train(
         if not 0.0 <= recipe.test_fraction < 1.0:
             raise DataError(f"--test-fraction: {recipe.test_fraction} is out of range; give a share from 0 to below 1")
         checks.integer("--seed", seed, 0)
+        checks.dropout_rates("--dropout", dropout, len(recipe.hidden))
+        if schedule is not None:
+            require_known("--schedule", schedule, SCHEDULES)
         _writable(out, data)
 
         training, held_out = split(dataset, recipe.test_fraction, seed)
@@ -200,11 +159,13 @@ def train(
         )
         _say(console, f"network   {shape}, {functions}; {net.layout.n_parameters:,} parameters, {net.dtype}")
         steps = f"learning rate {recipe.learning_rate:g}, {recipe.epochs} epochs of {batches}"
+        steps += f", schedule {schedule}" if schedule else ""
+        steps += f", dropout {dropout:g}" if dropout else ""
         _say(console, f"training  {recipe.optimizer}, {steps}")
 
         X, Y = model.encoded(dataset.X[training], dataset.y[training])
         start = time.perf_counter()
-        with _progress(console) as progress:
+        with shown(console, text=_figures, transient=True) as progress:
             history = net.fit(
                 X,
                 Y,
@@ -213,6 +174,8 @@ def train(
                 epochs=recipe.epochs,
                 batch_size=recipe.batch_size,
                 l2=recipe.l2,
+                dropout=dropout,
+                schedule=schedule,
                 callbacks=[progress],
             )
         seconds = time.perf_counter() - start

@@ -86,10 +86,10 @@ def test_options_reach_the_training():
     out = train(
         *("iris", "--backend", "numpy", "--hidden", "7,5", "--activation", "tanh", "--optimizer", "nesterov"),
         *("--learning-rate", "0.05", "--epochs", "3", "--batch-size", "0", "--l2", "0.1", "--dtype", "float64"),
-        *("--test-fraction", "0.2", "--seed", "3"),
+        *("--test-fraction", "0.2", "--seed", "3", "--dropout", "0.25", "--schedule", "step"),
     )
     assert "network   4-7-5-3, tanh, softmax, cross_entropy; 93 parameters, float64" in out
-    assert "training  nesterov, learning rate 0.05, 3 epochs of full batches" in out
+    assert "nesterov, learning rate 0.05, 3 epochs of full batches, schedule step, dropout 0.25" in out
     assert "120 to train on, 30 held out" in out
 
 
@@ -193,6 +193,8 @@ def test_a_table_that_cannot_be_used(name, tmp_path):
         (("train", "iris", "--learning-rate", "-1"), "learning_rate: -1.0 is out of range"),
         (("train", "iris", "--batch-size", "-2"), "batch_size: -2 is not a whole number"),
         (("train", "iris", "--test-fraction", "1.5"), "--test-fraction: 1.5 is out of range"),
+        (("train", "iris", "--dropout", "1"), "--dropout: 1.0 is out of range"),
+        (("train", "iris", "--schedule", "weekly"), "--schedule: 'weekly' is not known; choose from cosine, "),
         (("train", "iris", "--test-fraction", "0.999"), "--test-fraction: 0.999 of 150 rows cannot be held out"),
         (("train", "iris", "--target", "x"), "--target: iris is a built-in data set"),
         (("train", "iris", "--task", "regression"), "--task: iris is a built-in data set"),
