@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from accelnn.backends import get_backend as get_backend
     from accelnn.callbacks import Callback as Callback
     from accelnn.callbacks import Progress as Progress
+    from accelnn.customloss import custom_loss as custom_loss
     from accelnn.errors import AccelnnError as AccelnnError
     from accelnn.errors import BackendUnavailableError as BackendUnavailableError
     from accelnn.errors import DataError as DataError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from accelnn.errors import UnknownNameError as UnknownNameError
     from accelnn.estimators import MLPClassifier as MLPClassifier
     from accelnn.estimators import MLPRegressor as MLPRegressor
+    from accelnn.losses import Loss as Loss
     from accelnn.network import Network as Network
     from accelnn.network import Plan as Plan
     from accelnn.optimizers import Optimizer as Optimizer
@@ -32,6 +34,7 @@ __version__ = version("accelnn")
 _HOMES = {
     "backends": ("BACKENDS", "get_backend"),
     "callbacks": ("Callback", "Progress"),
+    "customloss": ("custom_loss",),
     "errors": (
         "AccelnnError",
         "BackendUnavailableError",
@@ -42,6 +45,7 @@ _HOMES = {
         "UnknownNameError",
     ),
     "estimators": ("MLPClassifier", "MLPRegressor"),
+    "losses": ("Loss",),
     "network": ("Network", "Plan"),
     "optimizers": ("Optimizer",),
     "training": ("History", "OptimizerState"),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,19 @@ from accelnn.backends.base import Backend
 from accelnn.errors import DataError, UnknownNameError
 from accelnn.losses import Loss
 
-__all__ = ["integer", "layer_sizes", "matrix", "number", "targets"]
+__all__ = [
+    "as_array",
+    "dropout_rates",
+    "integer",
+    "is_sparse",
+    "layer_sizes",
+    "matrix",
+    "number",
+    "on_gpu",
+    "on_host",
+    "targets",
+    "weights",
+]
 
 CPU = 1  # DLPack's number for host memory
 SMALL = 4096  # elements up to which looking at each takes less time than preparing for an overflowing sum
@@ -52,8 +65,16 @@ def number(argument: str, value: Any, *, positive: bool = False, finite: bool = 
     return result
 
 
+def is_sparse(array: Any) -> bool:
+    """Whether it is one of scipy.sparse, which is not imported to find out."""
+    kind = type(array)
+    return kind is not np.ndarray and kind.__module__.startswith("scipy.sparse")
+
+
 def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -> Any:
     """An array of shape (rows, m), finite, of this dtype, with contiguous columns, of NumPy or of the backend.
+
+    A sparse one becomes a canonical ``scipy.sparse.csc_array``.
 
     Raises
     ------
@@ -61,7 +82,8 @@ def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -
         For another shape, no example, a value that is no number, NaN or infinity (with the first bad position), or
         an array on another device.
     """
-    array = _array(argument, array, backend)
+    sparse = is_sparse(array)
+    array = array if sparse else as_array(argument, array, backend)
     if array.ndim != 2:
         raise DataError(
             f"{argument}: has {array.ndim} dimension(s), expected 2: shape ({rows}, m), examples as columns"
@@ -71,6 +93,8 @@ def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -
         raise DataError(f"{argument}: has shape {tuple(array.shape)}, expected ({rows}, m){hint}")
     if array.shape[1] == 0:
         raise DataError(f"{argument}: has no examples (shape {tuple(array.shape)})")
+    if sparse:
+        return _sparse_columns(argument, array, dtype, backend)
     _finite(argument, array, backend, "remove or impute it")
     columns = _columns(array, dtype, backend)
     if columns.dtype != array.dtype:
@@ -84,20 +108,77 @@ def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str
     A vector of m numbers is taken for one output; for cross-entropy, a vector of m class numbers 0 .. n_L - 1
     becomes one-hot columns.
     """
-    array = _array(argument, array, backend)
+    array = as_array(argument, array, backend)
     if array.ndim == 1 and loss.targets == "distribution":
-        array = _one_hot(argument, _on_host(array, backend), rows)
+        array = _one_hot(argument, on_host(array, backend), rows)
     elif array.ndim == 1 and rows == 1:
         array = array[None, :]
     Y = matrix(argument, array, rows, dtype, backend)
     if Y.shape[1] != m:
         raise DataError(f"{argument}: has {Y.shape[1]} examples, but X has {m}")
     if loss.targets != "real":
-        _in_range(argument, _on_host(Y, backend), loss)
+        _in_range(argument, on_host(Y, backend), loss)
     return Y
 
 
-def _array(argument: str, array: Any, backend: Backend) -> Any:
+def weights(argument: str, array: Any, m: int, dtype: str, backend: Backend) -> tuple[np.ndarray, float]:
+    """Weights of m examples with mean 1, of shape (1, m), and m over the sum of those given.
+
+    Raises
+    ------
+    DataError
+        For another shape, or a weight that is negative, NaN or infinite (with its place), or none above 0.
+    """
+    array = on_host(as_array(argument, array, backend), backend)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{argument}: holds {array.dtype} values; give numbers")
+    if array.shape != (m,):
+        raise DataError(f"{argument}: has shape {tuple(array.shape)}, expected ({m},), one weight for each example")
+    w = array.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
+    if bad.size:
+        raise DataError(f"{argument}: {argument}[{bad[0]}] is {w[bad[0]]}; give finite weights from 0 on")
+    total = float(np.sum(w))
+    if total == 0.0:
+        raise DataError(f"{argument}: every weight is zero; give at least one above 0")
+    if math.isinf(total):
+        raise DataError(f"{argument}: the weights are too large to be added up; divide them by the largest")
+    return (w * (m / total)).astype(dtype)[None, :], m / total
+
+
+def dropout_rates(argument: str, value: Any, hidden: int) -> list[float]:
+    """One rate for each hidden layer, and 0 for the last layer; an empty list for none at all."""
+    if isinstance(value, Real):
+        rates = [value] * hidden
+    elif isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        rates = list(value)
+    else:
+        raise DataError(f"{argument}: {value!r} is no rate; give a number from 0 on and below 1, or one a hidden layer")
+    if len(rates) != hidden:
+        raise DataError(f"{argument}: has {len(rates)} rate(s) for {hidden} hidden layer(s); give one a hidden layer")
+    for rate in rates if hidden else [value]:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 <= float(rate) < 1.0:
+            raise DataError(f"{argument}: {rate!r} is out of range; give a number from 0 on and below 1")
+    return [*map(float, rates), 0.0] if any(rates) else []
+
+
+def on_gpu(array: Any) -> bool:
+    """Whether another library says that its array is not in the host's memory."""
+    if isinstance(array, np.ndarray):
+        return False
+    return hasattr(array, "__cuda_array_interface__") or (
+        hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] != CPU
+    )
+
+
+def as_array(argument: str, array: Any, backend: Backend) -> Any:
+    """Anything that holds numbers as an array of NumPy or of the backend, without a copy where that can be.
+
+    Raises
+    ------
+    DataError
+        For what is no array, has masked values, or lives on another device.
+    """
     if type(array) is np.ndarray:
         return array
     if isinstance(array, np.ma.MaskedArray):
@@ -107,9 +188,7 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
     adopted = backend.adopt(argument, array)
     if adopted is not None:
         return adopted
-    if hasattr(array, "__cuda_array_interface__") or (
-        hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] != CPU
-    ):
+    if on_gpu(array):
         raise DataError(
             f"{argument}: lives on a GPU, but backend={backend.name!r} computes elsewhere; "
             f"pass cupy.asnumpy({argument}) or use backend='cupy'"
@@ -122,7 +201,8 @@ def _array(argument: str, array: Any, backend: Backend) -> Any:
         raise DataError(f"{argument}: cannot be read as an array ({problem})") from None
 
 
-def _on_host(array: Any, backend: Backend) -> np.ndarray:
+def on_host(array: Any, backend: Backend) -> np.ndarray:
+    """An array of NumPy or of the backend as one of NumPy."""
     return array if isinstance(array, np.ndarray) else backend.to_host(array)
 
 
@@ -134,6 +214,29 @@ def _columns(array: Any, dtype: str, backend: Backend) -> Any:
         with np.errstate(over="ignore"):
             return np.asfortranarray(array, dtype=dtype)
     return backend.columns(array, dtype)
+
+
+def _sparse_columns(argument: str, array: Any, dtype: str, backend: Backend) -> Any:
+    """Column by column, sorted, each place once; no copy where it is so already."""
+    from scipy import sparse
+
+    columns = sparse.csc_array(array)
+    if columns.data.dtype.kind not in "fiub":
+        raise DataError(f"{argument}: holds {columns.data.dtype} values; give numbers (float32 or float64)")
+    if not columns.has_canonical_format:
+        columns = columns.copy()  # the caller's own stays as it is
+        columns.sum_duplicates()
+    with np.errstate(over="ignore"):
+        data = columns.data.astype(dtype, copy=False)
+    bad = np.flatnonzero(~np.isfinite(data))
+    if bad.size:
+        k = bad[0]
+        feature, example = columns.indices[k], np.searchsorted(columns.indptr, k, side="right") - 1
+        raise DataError(
+            f"{argument}: {argument}[{feature}, {example}] (example {example}) is {float(columns.data[k])}, which is "
+            f"no finite {dtype} number; remove, impute or scale it"
+        )
+    return sparse.csc_array((data, columns.indices, columns.indptr), shape=columns.shape)
 
 
 def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:

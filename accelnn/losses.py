@@ -7,6 +7,8 @@ gradient is ``dZ[L] = A[L] - Y``. The losses of a residual also work behind a si
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from numbers import Real
 
 from array_api_compat import array_namespace
 
@@ -17,12 +19,10 @@ from accelnn.errors import DataError, require_known
 
 __all__ = ["LOSSES", "LOSS_NAMES", "Loss", "loss"]
 
-HUBER_DELTA = 1.0  # residuals up to here count by their square, beyond by their size (Huber 1964)
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Loss:
-    """One loss for one output.
+    """One loss for one output; see :func:`loss` for those there are, and :func:`accelnn.custom_loss` for one's own.
 
     Attributes
     ----------
@@ -35,6 +35,10 @@ class Loss:
         What ``Y`` may hold: ``"real"``, ``"probability"`` (0 to 1), ``"distribution"`` (each column sums to 1)
         or ``"count"`` (not negative).
     columnwise : bool
+    parameters : tuple of pairs of str and float
+        Numbers that the formulas hold, by name.
+    custom : bool
+        Whether the formulas came from outside.
     """
 
     name: str
@@ -43,6 +47,18 @@ class Loss:
     gradient: Callable
     targets: str = "real"
     columnwise: bool = False
+    parameters: tuple[tuple[str, float], ...] = ()
+    custom: bool = False
+
+    def __reduce__(self):
+        # A loss of ours goes by its name, since its formulas may be bound copies, which nobody finds by theirs.
+        if self.custom:
+            fields = (self.name, self.output, self.value, self.gradient, self.targets, False, self.parameters, True)
+            return Loss, fields
+        return _named, (self.name, self.output, self.parameters)
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v:g}' for k, v in self.parameters)})" if self.parameters else self.name
 
 
 def binary_cross_entropy(z, y):
@@ -87,15 +103,30 @@ def absolute_error_gradient(a, y):
     return sign(a - y)
 
 
+delta = 1.0  # residuals up to here count by their square, beyond by their size
+level = 0.5  # the share of the targets that a quantile lies above
+
+
 def huber(a, y):
-    """``r^2 / 2`` up to ``|r| = 1``, then ``|r| - 1/2``, with ``r = a - y`` (Huber 1964)."""
+    """``r^2 / 2`` up to ``|r| = delta``, then ``delta (|r| - delta / 2)``, with ``r = a - y`` (Huber 1964)."""
     r = abs(a - y)
-    return where(r <= HUBER_DELTA, 0.5 * r * r, HUBER_DELTA * (r - 0.5 * HUBER_DELTA))
+    return where(r <= delta, 0.5 * r * r, delta * (r - 0.5 * delta))
 
 
 def huber_gradient(a, y):
-    """``r`` cut to -1 .. 1."""
-    return minimum(maximum(a - y, -HUBER_DELTA), HUBER_DELTA)
+    """``r`` cut to -delta .. delta."""
+    return minimum(maximum(a - y, -delta), delta)
+
+
+def quantile(a, y):
+    """``level (y - a)`` below the target, ``(1 - level) (a - y)`` above it (Koenker, Bassett 1978)."""
+    r = a - y
+    return 0.5 * abs(r) + (0.5 - level) * r
+
+
+def quantile_gradient(a, y):
+    """``-level`` below the target, ``1 - level`` above it, ``1/2 - level`` at the kink."""
+    return 0.5 * sign(a - y) + (0.5 - level)
 
 
 def poisson(z, y):
@@ -123,16 +154,19 @@ def composed_gradient(z, y):
     return backward(gradient(a, y), z, a)
 
 
-def behind_sigmoid(name: str, value: Callable, gradient: Callable) -> Loss:
+def behind_sigmoid(entry: Loss) -> Loss:
     """The loss of a residual, for a sigmoid output."""
-    binding = Binding({"value": value, "gradient": gradient, "output": sigmoid, "backward": sigmoid_backward})
-    return Loss(name, "sigmoid", binding(composed_value), binding(composed_gradient))
+    names = {"value": entry.value, "gradient": entry.gradient, "output": sigmoid, "backward": sigmoid_backward}
+    binding = Binding(names)
+    bound = binding(composed_value), binding(composed_gradient)
+    return Loss(entry.name, "sigmoid", *bound, parameters=entry.parameters)
 
 
 _RESIDUAL = (
-    ("squared_error", squared_error, squared_error_gradient),
-    ("absolute_error", absolute_error, absolute_error_gradient),
-    ("huber", huber, huber_gradient),
+    Loss("squared_error", "identity", squared_error, squared_error_gradient),
+    Loss("absolute_error", "identity", absolute_error, absolute_error_gradient),
+    Loss("huber", "identity", huber, huber_gradient, parameters=(("delta", delta),)),
+    Loss("quantile", "identity", quantile, quantile_gradient, parameters=(("level", level),)),
 )
 
 LOSSES: dict[tuple[str, str], Loss] = {
@@ -140,8 +174,8 @@ LOSSES: dict[tuple[str, str], Loss] = {
     for entry in (
         Loss("binary_cross_entropy", "sigmoid", binary_cross_entropy, binary_cross_entropy_gradient, "probability"),
         Loss("cross_entropy", "softmax", cross_entropy, cross_entropy_gradient, "distribution", columnwise=True),
-        *(Loss(name, "identity", value, gradient) for name, value, gradient in _RESIDUAL),
-        *(behind_sigmoid(name, value, gradient) for name, value, gradient in _RESIDUAL),
+        *_RESIDUAL,
+        *map(behind_sigmoid, _RESIDUAL),
         Loss("poisson", "exp", poisson, poisson_gradient, "count"),
         Loss("poisson", "identity", poisson, poisson_gradient, "count"),
     )
@@ -154,18 +188,34 @@ _MATCHED = {
     "identity": "squared_error",
     "exp": "poisson",
 }
+_MOST = {"delta": float("inf"), "level": 1.0}
 
 
-def loss(name: str | None, output: str) -> Loss:
+def loss(name: "str | Loss | None", output: str, **parameters: float) -> Loss:
     """Look a loss up; None gives the one that matches the output.
+
+    Parameters
+    ----------
+    name : str or Loss, optional
+        binary_cross_entropy, cross_entropy, squared_error, absolute_error, huber, quantile or poisson; a `Loss` is
+        returned as it is.
+    output : str
+        Activation of the last layer.
+    **parameters : float
+        `delta` of huber, the size of a residual from where on it no longer counts by its square (1.0); `level` of
+        quantile, the share of the targets that is to lie below the prediction (0.5).
 
     Raises
     ------
     UnknownNameError
-        Where no loss has this name.
+        Where no loss has this name, or the loss no such parameter.
     DataError
-        Where the loss exists but does not go with this output.
+        Where the loss exists but does not go with this output, or a parameter is out of range.
     """
+    if isinstance(name, Loss):
+        if name.output != output:
+            raise DataError(f"loss: {name.name!r} was made for output={name.output!r}, not {output!r}")
+        return name
     name = _MATCHED[output] if name is None else name
     require_known("loss", name, LOSS_NAMES)
     if (name, output) not in LOSSES:
@@ -173,4 +223,22 @@ def loss(name: str | None, output: str) -> Loss:
         raise DataError(
             f"loss: {name!r} does not go with output={output!r}; use output={' or '.join(map(repr, fitting))}"
         )
-    return LOSSES[name, output]
+    known = dict(LOSSES[name, output].parameters)
+    for key, number in parameters.items():
+        require_known(f"loss {name}", key, known or ("no parameter",))
+        if not isinstance(number, Real) or not 0.0 < number < _MOST[key]:
+            limit = f" and below {_MOST[key]:g}" if _MOST[key] < float("inf") else ""
+            raise DataError(f"loss {name}: {key}={number!r} is out of range; give a finite number above 0{limit}")
+        known[key] = float(number)
+    return _named(name, output, tuple(known.items()))
+
+
+@cache
+def _named(name: str, output: str, parameters: tuple[tuple[str, float], ...]) -> Loss:
+    entry = LOSSES[name, output]
+    if parameters == entry.parameters:
+        return entry
+    if output == "sigmoid":
+        return behind_sigmoid(_named(name, "identity", parameters))
+    binding = Binding(dict(parameters))
+    return Loss(name, output, binding(entry.value), binding(entry.gradient), entry.targets, parameters=parameters)

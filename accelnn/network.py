@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from accelnn.activations import HIDDEN, OUTPUTS, activation
 from accelnn.backends import BACKENDS, get_backend, why_auto
 from accelnn.errors import DataError, require_known
 from accelnn.initializers import initial_parameters
+from accelnn.losses import Loss
 from accelnn.losses import loss as find_loss
 from accelnn.parameters import Layout
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from accelnn.backends.base import Backend
+    from accelnn.schedules import Schedule
     from accelnn.training import History, OptimizerState
 
 __all__ = ["DTYPES", "Network", "Plan"]
@@ -40,6 +42,21 @@ class Plan:
         return "\n".join(f"{name:<{width}}  {what}" for name, what in rows.items())
 
 
+class Examples(NamedTuple):
+    """Examples that a network has checked.
+
+    Attributes
+    ----------
+    arrays : tuple
+        X, Y and the weights w of shape (1, m), whose mean is 1; of shape (0, m) where all weigh the same.
+    penalty_scale : float
+        What the weight of the penalty is multiplied by: the number of examples over the sum of the weights given.
+    """
+
+    arrays: tuple[Any, Any, Any]
+    penalty_scale: float
+
+
 class Network:
     """A multilayer perceptron in the orientation of the equations: examples are columns.
 
@@ -52,9 +69,10 @@ class Network:
         softplus.
     output : str
         Activation of layer L: identity, sigmoid, softmax or exp.
-    loss : str, optional
-        binary_cross_entropy, cross_entropy, squared_error, absolute_error, huber or poisson; by default the one that
-        matches `output`.
+    loss : str or Loss, optional
+        binary_cross_entropy, cross_entropy, squared_error, absolute_error, huber, quantile or poisson; by default the
+        one that matches `output`. See :func:`accelnn.losses.loss` for the parameters of some, and
+        :func:`accelnn.custom_loss` for one's own.
     init : str
         Starting weights: auto, he, glorot or zeros (see :func:`accelnn.initializers.initial_parameters`).
     seed : int
@@ -75,8 +93,9 @@ class Network:
     W, b : lists
         ``W[l]`` of shape (n_l, n_{l-1}) and ``b[l]`` of shape (n_l, 1) are views of theta, numbered 1..L; place 0 is
         None.
-    epochs_trained : int
-        Epochs so far, over all calls of `fit`.
+    epochs_trained, steps_trained : int
+        Epochs and steps so far, over all calls of `fit`.
+    loss_entry : Loss
     optimizer_state : OptimizerState or None
         Where the latest call of `fit` left its optimiser; the next one goes on from there with ``resume=True``.
 
@@ -99,7 +118,7 @@ class Network:
         sizes: Sequence[int],
         activations: str | Sequence[str] = "relu",
         output: str = "sigmoid",
-        loss: str | None = None,
+        loss: str | Loss | None = None,
         init: str = "auto",
         seed: int = 0,
         dtype: Any = "float32",
@@ -112,8 +131,8 @@ class Network:
         entries = [activation("activations", name, HIDDEN) for name in hidden]
         activation("output", output, OUTPUTS)
         self.activations, self.output = tuple(hidden), output
-        self._loss = find_loss(loss, output)
-        self.loss = self._loss.name
+        self.loss_entry = find_loss(loss, output)
+        self.loss = self.loss_entry.name
         if output == "softmax" and self.sizes[-1] == 1:
             raise DataError("output: softmax over one unit is always 1; use output='sigmoid' for two classes")
         self.seed = checks.integer("seed", seed, 0)
@@ -122,13 +141,14 @@ class Network:
         self.init = init
         self._chosen = why_auto() if backend == "auto" else None
         self.backend = get_backend(backend, threads, device)
-        self.layout = Layout(self.sizes, [*(entry.keeps_z for entry in entries), False])
+        self._keeps_z = [*(entry.keeps_z for entry in entries), False]
+        self.layout = Layout(self.sizes, self._keeps_z)
         theta = initial_parameters(self.layout, [*hidden, output], init, self.seed)
         self._theta = self.backend.from_host(theta.astype(self.dtype))
         self.W, self.b = self.layout.parameters(self._theta)
-        self.epochs_trained = 0
+        self.epochs_trained = self.steps_trained = 0
         self.optimizer_state: OptimizerState | None = None
-        self._prepared: dict[int, tuple[Any, ...]] = {}
+        self._prepared: dict[tuple[int, int, bool], tuple[int, tuple[Any, ...]]] = {}
 
     def __repr__(self) -> str:
         names = self.activations[0] if len(set(self.activations)) == 1 else list(self.activations)
@@ -174,10 +194,9 @@ class Network:
                 self.optimizer_state = replace(self.optimizer_state, vectors=vectors)
         self.W, self.b = self.layout.parameters(self._theta)
 
-    @property
-    def block(self) -> int:
+    def block(self, layout: Layout) -> int:
         """Examples that a pass without training handles at once, so that its workspace stays small."""
-        return max(256, self.backend.pass_elements // self.layout.n_work)
+        return max(256, self.backend.pass_elements // layout.n_work)
 
     def views(self, vector: Any) -> list[Any]:
         """A vector in theta's order, layer by layer.
@@ -203,7 +222,7 @@ class Network:
         Parameters
         ----------
         X : array of shape (n_0, m)
-            Examples are columns; an array of examples as rows enters as ``X.T``.
+            Examples are columns; an array of examples as rows enters as ``X.T``. One of scipy.sparse stays sparse.
 
         Returns
         -------
@@ -215,6 +234,34 @@ class Network:
         DataError
             For a wrong shape, NaN, infinity, or an array on another device.
         """
+        return self._output_of(X, len(self.sizes) - 1)
+
+    def layer_output(self, X: Any, l: int) -> Any:
+        """``A[l]``, what the first layers make of the examples.
+
+        Parameters
+        ----------
+        X : array of shape (n_0, m)
+            As for `predict`.
+        l : int
+            The layer, from 1 to L.
+
+        Returns
+        -------
+        array of shape (n_l, m)
+            Where X is.
+
+        Raises
+        ------
+        DataError
+            As for `predict`, and for a layer that there is not.
+        """
+        L = len(self.sizes) - 1
+        if checks.integer("l", l, 1) > L:
+            raise DataError(f"l: {l} is no layer; give a number from 1 to {L}")
+        return self._output_of(X, l)
+
+    def _output_of(self, X: Any, l: int) -> Any:
         backend = self.backend
         with backend.context():
             adopted = None if type(X) is np.ndarray else backend.adopt("X", X)
@@ -222,21 +269,31 @@ class Network:
             if not backend.owns(X):
                 (X,) = backend.place(X)
             m = X.shape[1]
-            block = min(m, self.block)
             # One prediction's workspace is kept for the next; a thread takes it away while it uses it.
-            prepared = self._prepared.pop(block, None) or (
-                backend.layout(self.layout),
-                backend.activations([*self.activations, self.output], self.dtype),
-                backend.workspace(self.layout, block, self.dtype),
-            )
-            A = backend.empty((m, self.sizes[-1]), self.dtype).T
+            key = l, m, checks.is_sparse(X)
+            prepared = self._prepared.pop(key, None) or self._prepare(X, l)
+            block, arguments = prepared
+            A = backend.empty((m, self.sizes[l]), self.dtype).T
             for start in range(0, m, block):
                 stop = min(start + block, m)
-                A[:, start:stop] = backend.predict(X[:, start:stop], self._theta, *prepared)
-            self._prepared = {block: prepared}
+                A[:, start:stop] = backend.predict(X if block == m else X[:, start:stop], *arguments)
+            self._prepared = {key: prepared}
             return backend.to_host(A) if adopted is None else A
 
-    def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0) -> tuple[float, Any]:
+    def _prepare(self, X: Any, l: int) -> tuple[int, tuple[Any, ...]]:
+        """How many examples to take at once, and what a backend needs besides them to compute A[l]."""
+        backend, layout = self.backend, self.layout_for(X)
+        if l < len(self.sizes) - 1:
+            layout = Layout(self.sizes[: l + 1], self._keeps_z[:l], gathers=layout.gathers)
+        block = min(X.shape[1], self.block(layout))
+        return block, (
+            self._theta[: layout.n_parameters],
+            backend.layout(layout),
+            backend.activations([*self.activations, self.output][:l], self.dtype),
+            backend.workspace(layout, block, self.dtype),
+        )
+
+    def loss_and_gradient(self, X: Any, Y: Any, l2: float = 0.0, sample_weight: Any = None) -> tuple[float, Any]:
         """``J`` and its gradient with respect to theta, over all examples at once.
 
         Parameters
@@ -245,6 +302,8 @@ class Network:
         Y : array of shape (n_L, m), or a vector of m class numbers for cross-entropy, or of m numbers for one output
         l2 : float
             Weight of the penalty ``l2 / (2 m) sum_l |W[l]|^2``.
+        sample_weight : vector of length m, optional
+            Weights of the examples; see `fit`.
 
         Returns
         -------
@@ -253,18 +312,21 @@ class Network:
         """
         backend = self.backend
         with backend.context():
-            X, Y = self.check(X, Y)
-            dtheta = backend.empty(self.layout.n_parameters, self.dtype)
+            examples = self.examples(X, Y, sample_weight)
+            X = examples.arrays[0]
+            layout = self.layout_for(X)
+            dtheta = backend.empty(layout.n_parameters, self.dtype)
             J = backend.loss_and_gradient(
-                X,
-                Y,
+                *examples.arrays,
                 self.theta,
                 dtheta,
-                backend.layout(self.layout),
+                backend.layout(layout),
                 backend.activations([*self.activations, "identity"], self.dtype),
-                backend.loss(self.loss, self.output, self.dtype),
-                checks.number("l2", l2),
-                backend.workspace(self.layout, X.shape[1], self.dtype),
+                backend.loss(self.loss_entry, self.dtype),
+                checks.number("l2", l2) * examples.penalty_scale,
+                None,
+                0,
+                backend.workspace(layout, X.shape[1], self.dtype),
             )
             return float(J), dtheta
 
@@ -277,17 +339,21 @@ class Network:
         epochs: int = 100,
         batch_size: int | None = None,
         shuffle: bool = True,
-        validation: tuple[Any, Any] | None = None,
+        validation: tuple[Any, ...] | None = None,
         l2: float = 0.0,
         clip_norm: float | None = None,
         callbacks: Sequence[Any] = (),
         resume: bool = False,
+        sample_weight: Any = None,
+        dropout: float | Sequence[float] = 0.0,
+        schedule: "str | Schedule | None" = None,
     ) -> "History":
         """Train: one update of theta for each batch.
 
         Parameters
         ----------
         X : array of shape (n_0, m)
+            One of scipy.sparse stays sparse: the first layer multiplies what is not zero.
         Y : array of shape (n_L, m), or a vector of m class numbers for cross-entropy, or of m numbers for one output
         optimizer : str or Optimizer
             sgd, momentum, nesterov, rmsprop, adam or adamw; ``Optimizer("adam", beta1=0.95)`` for other
@@ -299,7 +365,7 @@ class Network:
             None is full-batch gradient descent. The last batch of an epoch may be smaller.
         shuffle : bool
             Whether each epoch visits the examples in a new order (no difference for a full batch).
-        validation : pair of X and Y, optional
+        validation : pair of X and Y, or X, Y and sample_weight, optional
             Their loss is computed after each epoch.
         l2 : float
             Weight of the penalty ``l2 / (2 m) sum_l |W[l]|^2``, m being the batch's number of examples.
@@ -310,6 +376,17 @@ class Network:
             Go on from where the latest call of `fit` left its optimiser, of the same rule: two calls of 5 epochs then
             give the same theta as one of 10. Step numbers, which a schedule and the bias correction of Adam receive,
             go on too. Otherwise every call starts an optimiser without memory.
+        sample_weight : vector of length m, optional
+            Weights of the examples, from 0 on. Only their ratios count, but in the penalty: J is
+            ``sum_i w_i loss_i / sum_i w_i + l2 / (2 sum_i w_i) sum_l |W[l]|^2`` over all examples, so that a weight of
+            k equals the example k times, and 0 the example left out. A batch of m examples has its part of that sum,
+            times the number of examples over m.
+        dropout : float or sequence of float
+            The share of its units that each hidden layer leaves out of a step, in one number or one a hidden layer;
+            the others are scaled up (Srivastava et al. 2014). Rates are rounded to multiples of ``2**-16``.
+        schedule : str or Schedule, optional
+            What the learning rate is multiplied by in the course of the run: step, exponential, cosine, one_cycle,
+            plateau, or a Schedule of :mod:`accelnn.schedules`.
 
         Returns
         -------
@@ -343,6 +420,9 @@ class Network:
                 clip_norm=clip_norm,
                 callbacks=callbacks,
                 resume=resume,
+                sample_weight=sample_weight,
+                dropout=dropout,
+                schedule=schedule,
             )
 
     def check(self, X: Any, Y: Any, names: tuple[str, str] = ("X", "Y")) -> tuple[Any, Any]:
@@ -355,8 +435,36 @@ class Network:
         """
         with self.backend.context():
             X = checks.matrix(names[0], X, self.sizes[0], self.dtype, self.backend)
-            Y = checks.targets(names[1], Y, X.shape[1], self._loss, self.sizes[-1], self.dtype, self.backend)
+            Y = checks.targets(names[1], Y, X.shape[1], self.loss_entry, self.sizes[-1], self.dtype, self.backend)
             return self.backend.place(X, Y)
+
+    def examples(
+        self,
+        X: Any,
+        Y: Any,
+        sample_weight: Any = None,
+        names: tuple[str, str, str] = ("X", "Y", "sample_weight"),
+    ) -> Examples:
+        """The same with weights, as training takes them; see `fit` for what they may be.
+
+        Raises
+        ------
+        DataError
+            Naming the argument and the first bad position.
+        """
+        with self.backend.context():
+            X, Y = self.check(X, Y, names[:2])
+            if sample_weight is None:
+                return Examples((X, Y, self.backend.empty((X.shape[1], 0), self.dtype).T), 1.0)
+            w, scale = checks.weights(names[2], sample_weight, X.shape[1], self.dtype, self.backend)
+            return Examples((X, Y, self.backend.from_host(w) if self.backend.owns(X) else w), scale)
+
+    def layout_for(self, X: Any, dropout: Sequence[float] = ()) -> Layout:
+        """Where a pass over X finds its arrays, in training with these rates of dropout."""
+        gathers = not checks.is_sparse(X)
+        if gathers and not any(dropout):
+            return self.layout
+        return Layout(self.sizes, self._keeps_z, [rate > 0 for rate in dropout], gathers)
 
     def plan(self) -> Plan:
         """Which rung runs for each part, and why."""

@@ -18,6 +18,7 @@ import numpy as np
 
 import accelnn
 from accelnn.errors import AccelnnError, DataError, ModelFileError
+from accelnn.losses import loss as find_loss
 from accelnn.network import Network
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def save_model(
     """
     from safetensors.numpy import save
 
+    if network.loss_entry.custom:
+        raise DataError(
+            f"{path}: the loss {network.loss!r} is a function of your own, which a model file cannot hold; copy theta "
+            "to a network with a loss of accelnn's, which predicts the same"
+        )
     arrays = {"theta": network.backend.to_host(network.theta), **tensors}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     metadata = {
@@ -68,11 +74,13 @@ def save_model(
             "activations": network.activations,
             "output": network.output,
             "loss": network.loss,
+            "loss_parameters": dict(network.loss_entry.parameters),
             "init": network.init,
             "seed": network.seed,
             "dtype": network.dtype,
         },
         "epochs_trained": network.epochs_trained,
+        "steps_trained": network.steps_trained,
         "description": dict(description),
     }
     metadata["sha256"] = _digest(arrays, metadata)
@@ -140,8 +148,10 @@ def load_model(
             raise ModelFileError(f"{path}: its sizes or its dtype do not fit its parameters")
         if sum(n * (n_prev + 1) for n_prev, n in itertools.pairwise(sizes)) != len(theta):
             raise ModelFileError(f"{path}: its sizes do not fit its {len(theta)} parameters")
-        network = Network(**{**settings, "init": "auto"}, backend=backend)
+        own = find_loss(settings["loss"], settings["output"], **settings.pop("loss_parameters", {}))
+        network = Network(**{**settings, "init": "auto", "loss": own}, backend=backend)
         network.init, network.epochs_trained = str(settings["init"]), int(metadata["epochs_trained"])
+        network.steps_trained = int(metadata.get("steps_trained", 0))
         if metadata["sha256"] != digest:
             raise ModelFileError(f"{path}: is damaged (its checksum does not match its contents)")
         network.theta = theta

@@ -1,5 +1,6 @@
 """Training: epochs, batch order, validation and history around the backend's steps."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,15 @@ import numpy as np
 
 from accelnn import checks
 from accelnn.callbacks import Callback, Progress
+from accelnn.dropout import Dropout
 from accelnn.errors import AccelnnError, DataError, DivergenceError
 from accelnn.optimizers import Optimizer
+from accelnn.parameters import Layout
+from accelnn.schedules import Schedule
+from accelnn.schedules import schedule as find_schedule
 
 if TYPE_CHECKING:
-    from accelnn.network import Network
+    from accelnn.network import Examples, Network
 
 __all__ = ["History", "OptimizerState", "batch_order", "evaluate", "train"]
 
@@ -60,11 +65,17 @@ class OptimizerState:
         Steps so far.
     vectors : array of shape (number of state vectors, theta's length)
         Where the network's backend computes.
+    epoch : int
+        Epochs so far, which a schedule counts.
+    schedule : tuple of float
+        What a schedule remembers.
     """
 
     rule: str
     step: int
     vectors: Any
+    epoch: int = 0
+    schedule: tuple[float, ...] = ()
 
 
 def batch_order(seed: int, epoch: int, m: int) -> np.ndarray:
@@ -75,17 +86,19 @@ def batch_order(seed: int, epoch: int, m: int) -> np.ndarray:
     return np.random.default_rng([seed, 1, epoch]).permutation(m)
 
 
-def evaluate(network: "Network", X: Any, Y: Any) -> float:
-    """``J`` over a data set that the network has checked, without a penalty, in blocks that fit the workspace."""
-    backend, m = network.backend, X.shape[1]
-    block = min(m, network.block)
-    layout, work = backend.layout(network.layout), backend.workspace(network.layout, block, network.dtype)
+def evaluate(network: "Network", examples: "Examples") -> float:
+    """``J`` over examples that the network has checked, without a penalty, in blocks that fit the workspace."""
+    backend, (X, Y, w) = network.backend, examples.arrays
+    m, places = X.shape[1], network.layout_for(X)
+    block = min(m, network.block(places))
+    layout, work = backend.layout(places), backend.workspace(places, block, network.dtype)
     g = backend.activations([*network.activations, "identity"], network.dtype)
-    loss = backend.loss(network.loss, network.output, network.dtype)
+    loss = backend.loss(network.loss_entry, network.dtype)
     total = 0.0
     for start in range(0, m, block):
         stop = min(start + block, m)
-        J = backend.evaluate(X[:, start:stop], Y[:, start:stop], network.theta, layout, g, loss, work)
+        parts = (array[:, start:stop] for array in (X, Y, w))
+        J = backend.evaluate(*parts, network.theta, layout, g, loss, work)
         total += float(J) * (stop - start)
     return total / m
 
@@ -100,41 +113,46 @@ def train(
     epochs: int,
     batch_size: int | None,
     shuffle: bool,
-    validation: tuple[Any, Any] | None,
+    validation: tuple[Any, ...] | None,
     l2: float,
     clip_norm: float | None,
     callbacks: Sequence[Callback],
     resume: bool,
+    sample_weight: Any,
+    dropout: float | Sequence[float],
+    schedule: str | Schedule | None,
 ) -> History:
     """See :meth:`accelnn.Network.fit`."""
-    X, Y = network.check(X, Y)
+    examples = network.examples(X, Y, sample_weight)
+    held_out = None
     if validation is not None:
-        if not isinstance(validation, Sequence) or len(validation) != 2:
-            raise DataError("validation: give a pair (X, Y)")
-        validation = network.check(*validation, names=("validation X", "validation Y"))
+        if not isinstance(validation, Sequence) or len(validation) not in (2, 3):
+            raise DataError("validation: give a pair (X, Y), or (X, Y, sample_weight)")
+        held_out = network.examples(*validation, names=("validation X", "validation Y", "validation sample_weight"))
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise DataError(f"callbacks: {callback!r} is no accelnn.Callback")
     epochs = checks.integer("epochs", epochs, 1)
-    m = X.shape[1]
+    m = examples.arrays[0].shape[1]
     batch_size = m if batch_size is None else min(checks.integer("batch_size", batch_size, 1), m)
     optimizer = optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer)
     if resume:
         _require_state(network, optimizer)
     run = _Run(
         network,
-        X,
-        Y,
+        examples,
         optimizer,
         learning_rate if callable(learning_rate) else checks.number("learning_rate", learning_rate, positive=True),
         epochs,
         batch_size,
         shuffle and batch_size < m,
-        validation,
-        checks.number("l2", l2),
+        held_out,
+        checks.number("l2", l2) * examples.penalty_scale,
         np.inf if clip_norm is None else checks.number("clip_norm", clip_norm, positive=True, finite=False),
         callbacks,
         resume,
+        checks.dropout_rates("dropout", dropout, len(network.activations)),
+        None if schedule is None else find_schedule(schedule),
     )
     try:
         with network.backend.context():
@@ -143,6 +161,7 @@ def train(
         network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch
         raise
+    network.steps_trained += run.steps_done
     network.optimizer_state = run.memory.give_state(network, run)
     run.memory.spare()
     return history
@@ -167,27 +186,38 @@ class _Memory:
 
     _spare: ClassVar[list["_Memory"]] = []  # one, or none
 
-    def __init__(self, network: "Network", states: int, batch_size: int, steps: int | None, key: tuple[Any, ...]):
-        backend, n, dtype = network.backend, network.layout.n_parameters, network.dtype
+    def __init__(
+        self,
+        network: "Network",
+        layout: Layout,
+        states: int,
+        batch_size: int,
+        steps: int | None,
+        key: tuple[Any, ...],
+    ):
+        backend, n, dtype = network.backend, layout.n_parameters, network.dtype
         self.key = key
         self.before = backend.empty(n, dtype)
         self.dtheta = backend.zeros(n, dtype)
         self.state: Any = None
-        self.work = backend.workspace(network.layout, batch_size, dtype, steps)
-        size = np.dtype(dtype).itemsize * (n * (2 + states) + network.layout.n_work * batch_size)
+        self.work = backend.workspace(layout, batch_size, dtype, steps)
+        size = np.dtype(dtype).itemsize * (n * (2 + states) + layout.n_work * batch_size)
         self.worth_keeping = size <= SPARE_BYTES and isinstance(self.before, np.ndarray)
 
     @classmethod
-    def take(cls, network: "Network", states: int, batch_size: int, steps: int | None, resume: bool) -> "_Memory":
+    def take(
+        cls, network: "Network", layout: Layout, states: int, batch_size: int, steps: int | None, resume: bool
+    ) -> "_Memory":
         """Theta as it is now, a state of zeros or where the last run left it, and the rest as it may be."""
         backend = network.backend
-        key = (backend, backend.workers(), network.layout.table.tobytes(), network.dtype, states, batch_size, steps)
+        places = layout.table.tobytes(), layout.gathers
+        key = (backend, backend.workers(), *places, network.dtype, states, batch_size, steps)
         try:
             memory = cls._spare.pop()
         except IndexError:
             memory = None
         if memory is None or memory.key != key:
-            memory = cls(network, states, batch_size, steps, key)
+            memory = cls(network, layout, states, batch_size, steps, key)
         memory.before[...] = network.theta
         if memory.state is None:
             memory.state = backend.empty((states, network.layout.n_parameters), network.dtype)
@@ -196,7 +226,13 @@ class _Memory:
 
     def give_state(self, network: "Network", run: "_Run") -> OptimizerState:
         """The state that a run ended with, now the network's; what the network had before is the next run's memory."""
-        state = OptimizerState(run.optimizer.rule.name, run.first_step + run.steps_done, self.state)
+        state = OptimizerState(
+            run.optimizer.rule.name,
+            run.first_step + run.steps_done,
+            self.state,
+            run.past_epochs + run.steps_done // run.batches,
+            run.schedule_state,
+        )
         old = network.optimizer_state
         self.state = old.vectors if old is not None and old.vectors.shape == state.vectors.shape else None
         return state
@@ -212,32 +248,41 @@ class _Run:
     def __init__(
         self,
         network: "Network",
-        X: Any,
-        Y: Any,
+        examples: "Examples",
         optimizer: Optimizer,
         learning_rate: float | Callable[[np.ndarray], np.ndarray],
         epochs: int,
         batch_size: int,
         shuffle: bool,
-        validation: tuple[Any, Any] | None,
+        validation: "Examples | None",
         l2: float,
         clip_norm: float,
         callbacks: Sequence[Callback],
         resume: bool,
+        dropout: list[float],
+        schedule: Schedule | None,
     ):
-        self.network, self.X, self.Y, self.optimizer = network, X, Y, optimizer
-        self.first_step = network.optimizer_state.step if resume and network.optimizer_state else 0
+        self.network, self.optimizer = network, optimizer
+        past = network.optimizer_state if resume else None
+        self.first_step, self.past_epochs = (past.step, past.epoch) if past else (0, 0)
         self.steps_done = 0
-        self.schedule = learning_rate if callable(learning_rate) else lambda step: np.full(len(step), learning_rate)
+        self.rate = learning_rate if callable(learning_rate) else lambda step: np.full(len(step), learning_rate)
+        self.schedule = schedule
+        self.schedule_state = (past.schedule if past else ()) or (schedule.start if schedule else ())
+        self.rates = dropout
+        self.drop: Any = None
         self.epochs, self.batch_size, self.shuffle, self.validation = epochs, batch_size, shuffle, validation
         self.callbacks, self.history = callbacks, History()
         self.first_epoch = network.epochs_trained
+        X = examples.arrays[0]
         self.m = X.shape[1]
         self.batches = -(-self.m // batch_size)
         self.sizes = np.diff(np.minimum(np.arange(self.batches + 1) * batch_size, self.m))
         # Several epochs form one group unless somebody wants to know of each.
-        self.each_epoch = validation is not None or any(
-            type(c).on_epoch_end is not Callback.on_epoch_end for c in callbacks
+        self.each_epoch = (
+            validation is not None
+            or bool(self.schedule_state)
+            or any(type(c).on_epoch_end is not Callback.on_epoch_end for c in callbacks)
         )
         self.steps_a_call = 1
         self.stopped = False
@@ -248,24 +293,25 @@ class _Run:
 
         backend = network.backend
         steps = self.batches if self.each_epoch else None
-        self.memory = memory = _Memory.take(network, len(optimizer.rule.state), batch_size, steps, resume)
+        layout = network.layout_for(X, dropout)
+        self.memory = memory = _Memory.take(network, layout, len(optimizer.rule.state), batch_size, steps, resume)
         self.arguments = (
-            X,
-            Y,
+            *examples.arrays,
             network.theta,
             memory.dtheta,
             memory.state,
-            backend.layout(network.layout),
+            backend.layout(layout),
             backend.activations([*network.activations, "identity"], network.dtype),
-            backend.loss(network.loss, network.output, network.dtype),
+            backend.loss(network.loss_entry, network.dtype),
             backend.rule(optimizer.rule.name, network.dtype),
             l2,
             clip_norm,
-            memory.work,
         )
 
     def run(self) -> History:
         self.start = time.perf_counter()
+        for callback in self.callbacks:
+            callback.on_fit_begin(self.progress(0, 0))
         epoch = 0
         while epoch < self.epochs and not self.stopped:
             epoch += self.run_group(epoch, self.group_size(epoch))
@@ -273,6 +319,8 @@ class _Run:
         xp = self.network.backend.xp
         if not bool(xp.all(xp.isfinite(self.network.theta))):
             self.diverged(self.latest_epoch, self.latest_rate)
+        for callback in self.callbacks:
+            callback.on_fit_end(self.progress(self.steps_done // self.batches, self.steps_done))
         return self.history
 
     def group_size(self, epoch: int) -> int:
@@ -291,7 +339,7 @@ class _Run:
         """Train for `count` epochs from number `epoch` of this run on; returns the number of epochs finished."""
         network, backend, batches = self.network, self.network.backend, self.batches
         steps = self.first_step + np.arange(epoch * batches, (epoch + count) * batches)
-        alpha = self.learning_rates(steps)
+        alpha = self.learning_rates(steps, epoch)
         table = self.optimizer.coefficients(steps + 1, alpha)
         self.coefficients = backend.coefficients(table, network.dtype, self.coefficients)
         if self.shuffle:
@@ -302,12 +350,16 @@ class _Run:
         if self.losses is None or self.losses.shape != (len(steps),):
             self.losses = backend.zeros(len(steps), "float64")
 
+        if any(self.rates):
+            masks = Dropout.of(self.rates, network.seed, network.steps_trained + epoch * batches)
+            self.drop = backend.dropout(masks, self.drop)
+
         done = 0
         while done < len(steps) and not self.stopped:
             last = min(done + self.steps_a_call, len(steps))
             began = time.perf_counter()
             tables = self.order, self.batch_size, self.coefficients, self.losses
-            backend.train(*self.arguments, *tables, done, last)
+            backend.train(*self.arguments, self.drop, self.memory.work, *tables, done, last)
             values = backend.to_host(self.losses)[:last]
             self.pace(last - done, time.perf_counter() - began)
             self.steps_done = epoch * batches + last
@@ -324,14 +376,17 @@ class _Run:
         self.history.examples += finished * self.m
         network.epochs_trained += finished
         if self.validation is not None and finished:
-            self.history.validation_loss.append(evaluate(network, *self.validation))
+            self.history.validation_loss.append(evaluate(network, self.validation))
+        if self.schedule_state and self.schedule and finished:
+            losses = self.history.loss if self.validation is None else self.history.validation_loss
+            self.schedule_state = self.schedule.after_epoch(self.schedule_state, losses[-1])
         if done == finished * batches:
             self.report(epoch + finished, epoch * batches + done, values, ended=True)
         return count
 
-    def learning_rates(self, steps: np.ndarray) -> np.ndarray:
-        """The schedule's answer for these steps, checked."""
-        answer = self.schedule(steps)
+    def learning_rates(self, steps: np.ndarray, epoch: int) -> np.ndarray:
+        """The answer of the function of steps, checked, times the schedule's; `epoch` is the first step's."""
+        answer = self.rate(steps)
         try:
             alpha = np.asarray(answer, dtype=np.float64)
         except (TypeError, ValueError):
@@ -341,6 +396,11 @@ class _Run:
                 f"learning_rate: the schedule must give an array with a finite number of 0 or more for each of the "
                 f"{len(steps)} steps that it is asked for, {steps[0]} to {steps[-1]}"
             )
+        if self.schedule is not None:
+            # Whole epochs and a fraction apart: the same numbers wherever a run began.
+            number, place = np.divmod(np.arange(len(steps)), self.batches)
+            t = (self.past_epochs + epoch + number) + place / self.batches
+            alpha = alpha * self.schedule.factors(t, self.past_epochs + self.epochs, self.schedule_state)
         return alpha
 
     def pace(self, steps: int, seconds: float) -> None:
@@ -348,18 +408,23 @@ class _Run:
         fitting = int(steps * CALL_SECONDS / max(seconds, 1e-9))
         self.steps_a_call = max(1, min(fitting, 16 * self.steps_a_call))
 
-    def report(self, epoch: int, step: int, values: np.ndarray, ended: bool = False) -> None:
+    def progress(self, epoch: int, step: int, values: Any = ()) -> Progress:
         history = self.history
-        progress = Progress(
+        return Progress(
+            network=self.network,
             epoch=epoch,
             epochs=self.epochs,
             step=step,
             steps=self.epochs * self.batches,
             examples=(step // self.batches) * self.m,
-            loss=history.loss[-1] if history.loss else float(np.mean(values)),
+            loss=history.loss[-1] if history.loss else float(np.mean(values)) if len(values) else math.nan,
             validation_loss=history.validation_loss[-1] if history.validation_loss else None,
+            learning_rate=history.learning_rate[-1] if history.learning_rate else math.nan,
             seconds=time.perf_counter() - self.start,
         )
+
+    def report(self, epoch: int, step: int, values: np.ndarray, ended: bool = False) -> None:
+        progress = self.progress(epoch, step, values)
         for callback in self.callbacks:
             answers = [callback.on_progress(progress), ended and callback.on_epoch_end(progress)]
             self.stopped = self.stopped or any(answers)

@@ -10,7 +10,7 @@ Sources: the equations of a feed-forward network as in Goodfellow, Bengio, Courv
 
 import math
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from accelnn.elementary import maximum, sqrt
 
@@ -20,6 +20,7 @@ __all__ = [
     "backpropagate",
     "batch",
     "clip_gradient",
+    "dropout",
     "linear_activation",
     "linear_gradients",
     "loss_gradient",
@@ -55,33 +56,34 @@ def activations(work, X):
 
     Returns
     -------
-    A, Z, dZ : sequences
-        ``A[0]`` is X; ``A[l]``, ``Z[l]`` and ``dZ[l]`` of shape (n_l, m) are memory for the layers l = 1..L.
+    A, Z, D, dZ : sequences
+        ``D[0]`` is X; ``A[l]``, ``Z[l]``, ``D[l]`` and ``dZ[l]`` of shape (n_l, m) are memory for the layers
+        l = 1..L. D[l] is A[l] in a layer without dropout.
     """
-    A, Z, dZ, _, _ = work.views(X.shape[1])
-    A[0] = X
-    return A, Z, dZ
+    A, Z, D, dZ, _ = work.views(X.shape[1])
+    return A, Z, [X, *D[1:]], dZ
 
 
-def batch(X, Y, order, start, stop, work):
+def batch(X, Y, w, order, start, stop, work):
     """Some examples, in a given order.
 
     Parameters
     ----------
     X, Y : arrays of shape (n_0, m) and (n_L, m)
+    w : array of shape (1, m), or (0, m) where all examples weigh the same
     order : vector of indices of length m, or of length 0 for the order of the data
     start, stop : int
     work : Workspace
 
     Returns
     -------
-    X, Y : arrays of shape (n_0, stop - start) and (n_L, stop - start)
+    X, Y, w : arrays of stop - start columns
     """
     if order.shape[0] == 0:
-        return X[:, start:stop], Y[:, start:stop]
+        return X[:, start:stop], Y[:, start:stop], w[:, start:stop]
     xp = array_namespace(order)
     chosen = order[start:stop]
-    return xp.take(X, chosen, axis=1), xp.take(Y, chosen, axis=1)
+    return xp.take(X, chosen, axis=1), xp.take(Y, chosen, axis=1), xp.take(w, chosen, axis=1)
 
 
 def linear_activation(W, b, A_prev, g, out=None):
@@ -104,12 +106,36 @@ def linear_activation(W, b, A_prev, g, out=None):
     return _stored((Z, g.function(Z)), out)
 
 
-def loss_gradient(Z, Y, loss, out=None):
-    """``J = 1/m sum of the examples' losses`` and ``dZ[L]``, both from the logits.
+def dropout(A, drop, l, s, out=None):
+    """``A * M``: M is 0 with the layer's rate, else ``1 / (1 - rate)`` (Srivastava et al. 2014, section 10).
+
+    The mask is a function of the layer and the step: the same call over dA is the backward pass.
+
+    Parameters
+    ----------
+    A : array of shape (n_l, m)
+    drop : Dropout or None
+        None drops nothing.
+    l : int
+        The layer.
+    s : int
+        The step, counted as in `train`.
+    out : array of shape (n_l, m), optional
+    """
+    if drop is None or drop.thresholds[l] == 0:
+        return A
+    xp = array_namespace(A)
+    M = xp.asarray(drop.mask(l, s, A.shape), dtype=A.dtype, device=device(A))
+    return _stored((A * M,), None if out is None else (out,))[0]
+
+
+def loss_gradient(Z, Y, w, loss, out=None):
+    """``J = 1/m sum_i w_i loss_i`` and ``dZ[L]``, both from the logits.
 
     Parameters
     ----------
     Z, Y : arrays of shape (n_L, m)
+    w : array of shape (1, m), or (0, m) for weights of 1
     loss : Loss
     out : array of shape (n_L, m), optional
 
@@ -119,9 +145,11 @@ def loss_gradient(Z, Y, loss, out=None):
     dZ : array of shape (n_L, m)
         The gradient of each example's own loss; the mean over examples is taken by `linear_gradients`.
     """
-    values = loss.value(Z, Y)
+    values, dZ = loss.value(Z, Y), loss.gradient(Z, Y)
+    if w.shape[0] > 0:
+        values, dZ = values * w[0, :], dZ * w
     J = array_namespace(values).sum(values) / Z.shape[1]
-    return J, *_stored((loss.gradient(Z, Y),), None if out is None else (out,))
+    return J, *_stored((dZ,), None if out is None else (out,))
 
 
 def linear_gradients(dZ, A_prev, W, l2, out=None):

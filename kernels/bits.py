@@ -1,11 +1,11 @@
-"""Powers of two, by the bits of a floating-point number. Free of branches and of calls, so that loops vectorise."""
+"""What is done with the bits of numbers. Free of branches and of calls, so that loops vectorise."""
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["power_of_two", "significand"]
+__all__ = ["multiply_by_mask", "power_of_two", "significand", "whole_product"]
 
 # For each type: its integer, the bits of its fraction, of 1.0, of sqrt(1/2), and of 2^fraction.
 _FORMATS = {
@@ -42,3 +42,48 @@ def significand(context, u):
         return cgutils.pack_array(builder, [exponent, builder.bitcast(rest, kind)])
 
     return types.UniTuple(u, 2)(u), build
+
+
+@intrinsic
+def whole_product(context, x, y):
+    """``high, low`` with ``x y = 2^64 high + low``, for 64-bit numbers without a sign."""
+
+    def build(context, builder, signature, arguments):
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+        parts = [builder.lshr(product, wide(64)), product]
+        return cgutils.pack_array(builder, [builder.trunc(part, ir.IntType(64)) for part in parts])
+
+    return types.UniTuple(types.uint64, 2)(types.uint64, types.uint64), build
+
+
+@intrinsic
+def multiply_by_mask(context, x, y, words, threshold, factor):
+    """``y[k] = x[k] * factor`` where number k of 16 in these words is not below the threshold, else ``x[k] * 0``.
+
+    `words` are four numbers of 64 bits, of which each holds four of 16, the lowest bits first.
+    """
+
+    def build(context, builder, signature, arguments):
+        x, y, words, threshold, factor = arguments
+        kind, number, count = context.get_value_type(signature.args[4]), ir.IntType(16), 16
+        align = context.get_abi_sizeof(kind)
+
+        def spread(value):
+            undefined = ir.Constant(ir.VectorType(value.type, count), ir.Undefined)
+            lane = builder.insert_element(undefined, value, ir.IntType(32)(0))
+            return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), count), None))
+
+        def place(start):
+            return builder.bitcast(start, ir.VectorType(kind, count).as_pointer())
+
+        packed = ir.Constant(ir.VectorType(ir.IntType(64), 4), ir.Undefined)
+        for i, word in enumerate(cgutils.unpack_tuple(builder, words)):
+            packed = builder.insert_element(packed, word, ir.IntType(32)(i))
+        numbers = builder.bitcast(packed, ir.VectorType(number, count))
+        stays = builder.icmp_unsigned(">=", numbers, spread(builder.trunc(threshold, number)))
+        mask = builder.select(stays, spread(factor), ir.Constant(ir.VectorType(kind, count), [0.0] * count))
+        builder.store(builder.fmul(builder.load(place(x), align=align), mask), place(y), align=align)
+        return context.get_dummy_value()
+
+    return types.void(x, y, types.UniTuple(types.uint64, 4), types.int64, x.dtype), build

@@ -94,11 +94,15 @@ def compile_for(entry: Any, arguments: tuple[Any, ...]) -> None:
     entry.compile(tuple(map(numba.typeof, arguments)))
 
 
-def kernel(function: Callable, signature: Any, name: str, stamp: str) -> int:
-    """Compile a function with a C signature, kept like an entry point, and return its address, valid for ever."""
+def kernel(function: Callable, signature: Any, name: str, stamp: str, keep: bool = True) -> int:
+    """Compile a function with a C signature and return its address, valid for ever.
+
+    It is kept like an entry point unless `keep` says that it is not made of the stamped sources alone.
+    """
     options = {"nopython": True, **_OPTIONS}
     callback: Any = CFunc(function, (signature.args, signature.return_type), locals={}, options=options)
-    callback._cache = _open_cache(function, name, stamp)
+    if keep:
+        callback._cache = _open_cache(function, name, stamp)
     callback.compile()
     _kernels.append(callback)
     return callback.address

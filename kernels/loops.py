@@ -2,7 +2,7 @@
 
 Each function here is compiled to a kernel of its own, with pointers for arrays. `function`, `value`, `gradient`,
 `exp`, `log1p` and `count` are free names: the numba backend binds them, one kernel for each activation, loss and
-update rule.
+update rule. (So are `long_sum` and `weigh`, which are compiled with other options.)
 """
 
 import inspect
@@ -34,18 +34,17 @@ BLOCK = 2048  # elements that stay in the first-level cache from one pass over t
 function = value = gradient = exp = log1p = _free
 count = 0
 
-_INTEGERS = ("m", "n", "kept", "size", "stride", "add")
+_INTEGERS = dict.fromkeys(("m", "n", "kept", "size", "stride", "add", "weighted"), types.int64)
+_INTEGERS |= dict.fromkeys(("number", "key", "layer", "step", "threshold", "inputs", "left", "right"), types.int64)
+_INTEGERS |= dict.fromkeys(("indices", "begins", "ends"), types.CPointer(types.int64))
 _DOUBLES = {"scale": types.float64, "total": types.CPointer(types.float64)}
 
 
 def signature(template, dtype):
-    """The C signature of a kernel: pointers to `dtype`, integers and doubles."""
-
-    def kind(name):
-        return types.int64 if name in _INTEGERS else _DOUBLES.get(name, types.CPointer(dtype))
-
+    """The C signature of a kernel: pointers to `dtype`, unless the name of a parameter says otherwise."""
+    kinds = _INTEGERS | _DOUBLES
     result = types.float64 if template in LOSSES else types.void
-    return result(*map(kind, inspect.signature(template).parameters))
+    return result(*(kinds.get(name, types.CPointer(dtype)) for name in inspect.signature(template).parameters))
 
 
 def activate(Z, A, m, n, kept):
@@ -83,8 +82,8 @@ def differentiate(dA, Z, A, size):
         dA[k] = function(dA[k], Z[k], A[k])
 
 
-def lose(Z, Y, dZ, m, n):
-    """Sum of the losses; dZ receives the gradient.
+def lose(Z, Y, w, dZ, m, n, weighted):
+    """Sum of the losses; dZ receives the gradient. Both are times the example's weight in w if `weighted`.
 
     The values pass through dZ, so that computing them vectorises; their sum is kept in double precision.
     """
@@ -93,9 +92,13 @@ def lose(Z, Y, dZ, m, n):
         last = min(first + BLOCK, m * n)
         for k in range(first, last):
             dZ[k] = value(Z[k], Y[k])
+        if weighted:
+            weigh(dZ, w, first, last, n)
         total += long_sum(dZ, first, last)
         for k in range(first, last):
             dZ[k] = gradient(Z[k], Y[k])
+        if weighted:
+            weigh(dZ, w, first, last, n)
     return total
 
 
@@ -107,13 +110,25 @@ def long_sum(x, first, last):
     return total
 
 
-def lose_softmax(Z, Y, dZ, m, n):
-    """Sum of the rows' cross-entropies; dZ receives ``softmax(Z) - Y``."""
+def weigh(dZ, w, first, last, n):
+    """Elements ``first .. last - 1`` times their rows' weights."""
+    if n == 1:
+        for k in range(first, last):
+            dZ[k] *= w[k]
+    else:
+        for i in range(first // n, (last + n - 1) // n):
+            for k in range(max(first, i * n), min(last, i * n + n)):
+                dZ[k] *= w[i]
+
+
+def lose_softmax(Z, Y, w, dZ, m, n, weighted):
+    """Sum of the rows' cross-entropies; dZ receives ``softmax(Z) - Y``. Both are times w if `weighted`."""
     total = np.float64(0.0)
     rows = max(1, BLOCK // n)
     for first in range(0, m, rows):
         last = min(first + rows, m)
-        for row in range(first * n, last * n, n):
+        for i in range(first, last):
+            row = i * n
             top = Z[row]
             for j in range(1, n):
                 top = Z[row + j] if Z[row + j] > top else top
@@ -122,18 +137,20 @@ def lose_softmax(Z, Y, dZ, m, n):
                 shifted = Z[row + j] - top
                 dZ[row + j] = shifted
                 part += shifted * Y[row + j]
-            total -= part
+            total -= part * w[i] if weighted else part
         # In one loop over all rows, which vectorises however short they are.
         for k in range(first * n, last * n):
             dZ[k] = exp(dZ[k])
-        for row in range(first * n, last * n, n):
+        for i in range(first, last):
+            row = i * n
             norm = dZ[row]
             for j in range(1, n):
                 norm += dZ[row + j]
-            total += log1p(norm - 1.0)
+            weight = w[i] if weighted else 1.0
+            total += log1p(norm - 1.0) * weight
             inverse = 1.0 / norm
             for j in range(n):
-                dZ[row + j] = dZ[row + j] * inverse - Y[row + j]
+                dZ[row + j] = (dZ[row + j] * inverse - Y[row + j]) * weight
     return total
 
 

@@ -28,7 +28,10 @@ RECORD = types.CPointer(types.int64)
 
 
 class MatrixType(types.Type):
-    """A matrix whose columns are contiguous: element (i, j) is number ``i + j * rows``."""
+    """A matrix whose columns are contiguous: element (i, j) is number ``i + j * rows``.
+
+    Where columns are examples, `first` is the place of the first one within the batch.
+    """
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -37,14 +40,16 @@ class MatrixType(types.Type):
     @property
     def fields(self):
         """Names and types of the parts."""
-        return {"data": types.CPointer(self.dtype), "rows": types.int64, "columns": types.int64, "member": RECORD}
+        numbers = dict.fromkeys(("rows", "columns"), types.int64)
+        return {"data": types.CPointer(self.dtype), **numbers, "member": RECORD, "first": types.int64}
 
 
 class BlocksType(types.Type):
     """Matrices numbered ``0 .. count - 1`` in flat memory.
 
     Matrix l has ``rows[l]`` rows and ``columns[l] if width < 0 else width`` columns. It starts at
-    ``at[l] * scale + rows[l] * skip``. Number 0 is a matrix of its own, `first`.
+    ``at[l] * scale + rows[l] * skip``. Number 0 is a matrix of its own, `zeroth`, whose member and first column are
+    those of the others too.
     """
 
     def __init__(self, dtype):
@@ -56,7 +61,7 @@ class BlocksType(types.Type):
         """Names and types of the parts."""
         numbers = dict.fromkeys(("count", "scale", "width", "skip"), types.int64)
         tables = dict.fromkeys(("at", "rows", "columns"), types.CPointer(types.int64))
-        return {"data": types.CPointer(self.dtype), **tables, **numbers, "first": MatrixType(self.dtype)}
+        return {"data": types.CPointer(self.dtype), **tables, **numbers, "zeroth": MatrixType(self.dtype)}
 
 
 for _kind in (MatrixType, BlocksType):
@@ -83,13 +88,13 @@ def _struct(context, kind):
 
 
 @intrinsic
-def matrix(context, data, rows, columns, member):
+def matrix(context, data, rows, columns, member, first):
     """Build a matrix from its parts."""
     return _struct(context, MatrixType(data.dtype))
 
 
 @intrinsic
-def blocks(context, data, at, rows, columns, count, scale, width, skip, first):
+def blocks(context, data, at, rows, columns, count, scale, width, skip, zeroth):
     """Build a sequence of matrices from its parts."""
     return _struct(context, BlocksType(data.dtype))
 
@@ -112,11 +117,11 @@ def _getitem(blocks, l):
 
         def one(blocks, l):
             if l == 0:
-                return blocks.first
+                return blocks.zeroth
             rows = blocks.rows[l]
             columns = blocks.columns[l] if blocks.width < 0 else blocks.width
             start = at(blocks.data, blocks.at[l] * blocks.scale + rows * blocks.skip)
-            return matrix(start, rows, columns, blocks.first.member)
+            return matrix(start, rows, columns, blocks.zeroth.member, blocks.zeroth.first)
 
         return one
     return None

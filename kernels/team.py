@@ -22,25 +22,34 @@ from accelnn.kernels.calls import pointer_from
 
 __all__ = [
     "BATCH",
+    "BEGINS",
     "BLOCK",
     "BUFFER",
     "CAPACITY",
     "COLUMN_SUMS",
     "DISSOLVED",
+    "DROPOUT",
+    "ENDS",
     "FIRST",
     "GATHER",
     "GRADIENTS",
     "INDEX",
+    "INDICES",
     "LATER",
     "MEETING",
     "MEETING_LENGTH",
     "MULTIPLY",
+    "RANGES",
     "RECORD_LENGTH",
     "SCRATCH",
     "SIZE",
     "SLEEP",
+    "SPARSE_GRADIENT",
+    "SPARSE_PRODUCT",
+    "STARTS",
     "SUMS",
     "TILES",
+    "VALUES",
     "YIELD",
     "meet",
     "share",
@@ -66,12 +75,21 @@ __all__ = [
     BLOCK,  # most examples in one pass
     BATCH,  # examples in the whole batch
     FIRST,  # this member's first example within the batch
-    GATHER,  # address of memory for a gathered share of X, then of Y
+    GATHER,  # address of memory for a gathered share of X, then of Y, then of w
     LATER,  # 0 in the first pass over a share, which overwrites the gradient; then 1: add to it
     WAITS,  # how often this member waited at a barrier
     SLEPT,  # 1: its last wait was long
-) = range(20)
-RECORD_LENGTH = 20
+    DROPOUT,  # address of dropout's kernel, where a layer has dropout
+    SPARSE_PRODUCT,  # addresses of the first layer's kernels for a sparse X
+    SPARSE_GRADIENT,
+    VALUES,  # addresses of a sparse X's numbers that are not zero, example after example,
+    INDICES,  # of the features that they belong to,
+    STARTS,  # and of the places where the examples start among them
+    BEGINS,  # addresses of where the examples of the batch begin among the numbers,
+    ENDS,  # and of where they end; places within the batch count from here
+    RANGES,  # address of memory for both, for a gathered share
+) = range(29)
+RECORD_LENGTH = 32
 
 LOOKS = 1000  # at a barrier, some tens of microseconds, before sleeping
 FEW_LOOKS = 20  # where the last wait ended in sleep, but for one in 128

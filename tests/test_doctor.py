@@ -135,8 +135,8 @@ def test_a_home_with_a_space_is_lost_too(monkeypatch):
 def wrong_gradient(backend, factor):
     right = backend.loss_and_gradient
 
-    def loss_and_gradient(X, Y, theta, dtheta, *rest):
-        J = right(X, Y, theta, dtheta, *rest)
+    def loss_and_gradient(X, Y, w, theta, dtheta, *rest):
+        J = right(X, Y, w, theta, dtheta, *rest)
         dtheta *= factor
         return J
 

@@ -129,6 +129,7 @@ RESIDUALS = {
         lambda r: r * r / 2 if abs(r) <= 1 else abs(r) - mpmath.mpf(1) / 2,
         lambda r: max(-1, min(1, r)),
     ),
+    "quantile": (lambda r: abs(r) / 2, lambda r: mpmath.sign(r) / 2),
 }
 POISSON = (
     lambda z, y: mpmath.exp(min(z, 60)) - y * z,

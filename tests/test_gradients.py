@@ -9,7 +9,7 @@ from conftest import difference, host, make_targets
 from accelnn import Network, equations, verbs
 from accelnn.activations import ACTIVATIONS, HIDDEN, Activation
 from accelnn.binding import Binding
-from accelnn.losses import HUBER_DELTA, LOSSES, Loss, binary_cross_entropy, binary_cross_entropy_gradient
+from accelnn.losses import LOSSES, Loss, binary_cross_entropy, binary_cross_entropy_gradient
 from accelnn.parameters import Layout, Workspace
 
 # Central differences.
@@ -29,7 +29,7 @@ def away_from_kinks(net, X, Y):
         if not last and np.min(np.abs(Z)) < MARGIN:
             return False
     residual = np.abs(A - Y)
-    corners = {"absolute_error": residual, "huber": np.abs(residual - HUBER_DELTA)}
+    corners = {"absolute_error": residual, "quantile": residual, "huber": np.abs(residual - 1.0)}
     return bool(np.min(corners.get(net.loss, residual + 1.0)) > MARGIN)
 
 
@@ -213,19 +213,33 @@ TANH = Activation("tanh", elementwise(sympy.tanh), Binding({}, constant=exact)(A
 IDENTITY = ACTIVATIONS["identity"]
 
 
+UNWEIGHTED = np.empty((0, 2), dtype=object)
+
+
+class SymbolicDropout:
+    """Masks that leave out one unit of each of two examples in layer 1, and scale the others by any factor."""
+
+    thresholds = (0, 1, 0)
+    factor = sympy.Symbol("f", positive=True)
+
+    def mask(self, l, s, shape):
+        assert (l, s, shape) == (1, 3, (2, 2))
+        return np.array([[0, self.factor], [self.factor, 0]], dtype=object)
+
+
 def symbolic_layers():
     """Two layers, 2-2-1, on two examples: Z[1] free, then A[1], Z[2] and J in terms of it."""
     Z1, W2, b2, Y = symbols("z", 2, 2), symbols("w", 1, 2), symbols("b", 1, 1), symbols("y", 1, 2)
     _, A1 = verbs.linear_activation(np.array([[1, 0], [0, 1]], dtype=object), np.zeros((2, 1), object), Z1, TANH)
     Z2, _ = verbs.linear_activation(W2, b2, A1, IDENTITY)
-    J, dZ2 = verbs.loss_gradient(Z2, Y, TEXTBOOK_BCE)
+    J, dZ2 = verbs.loss_gradient(Z2, Y, UNWEIGHTED, TEXTBOOK_BCE)
     return Z1, A1, W2, b2, Z2, Y, J, dZ2
 
 
 def test_proof_of_the_output_gradient():
     """m dJ/dZ[L] = A[L] - Y, for a sigmoid and binary cross-entropy."""
     Z, Y = symbols("z", 1, 2), symbols("y", 1, 2)
-    J, dZ = verbs.loss_gradient(Z, Y, TEXTBOOK_BCE)
+    J, dZ = verbs.loss_gradient(Z, Y, UNWEIGHTED, TEXTBOOK_BCE)
     assert_equal_expressions(dZ, elementwise(S)(Z) - Y)
     assert_equal_expressions(dZ, 2 * derivative(J, Z))
 
@@ -244,16 +258,18 @@ def test_proof_of_backpropagation():
     assert_equal_expressions(verbs.backpropagate(W2, dZ2, Z1, A1, TANH), 2 * derivative(J, Z1))
 
 
-def test_proof_of_the_page():
-    """dJ/dtheta as the page computes it, all nine components, penalty included."""
-    layout = Layout([2, 2, 1], [False, False])
+@pytest.mark.parametrize("drops", [False, True], ids=["", "dropout"])
+@pytest.mark.parametrize("w", [UNWEIGHTED, symbols("v", 1, 2)], ids=["", "weights"])
+def test_proof_of_the_page(w, drops):
+    """dJ/dtheta as the page computes it, all nine components, penalty, weights and dropout included."""
+    layout = Layout([2, 2, 1], [False, False], [drops, False])
     theta = np.array(sympy.symbols("t0:9", real=True), dtype=object)
     dtheta, l2 = np.empty(9, dtype=object), sympy.Symbol("lambda", positive=True)
     work = Workspace(layout, 2, lambda length: np.empty(length, dtype=object))
-    J = equations.loss_and_gradient(
-        symbols("x", 2, 2), symbols("y", 1, 2), theta, dtheta, layout, [None, TANH, IDENTITY], TEXTBOOK_BCE, l2, work
-    )
-    assert J.free_symbols >= {*theta, l2}
+    drop, g = SymbolicDropout() if drops else None, [None, TANH, IDENTITY]
+    X, Y = symbols("x", 2, 2), symbols("y", 1, 2)
+    J = equations.loss_and_gradient(X, Y, w, theta, dtheta, layout, g, TEXTBOOK_BCE, l2, drop, 3, work)
+    assert J.free_symbols >= {*theta, l2, *w.flat, *([drop.factor] if drops else [])}
     assert_equal_expressions(dtheta, derivative(J, theta))
 
 

@@ -153,7 +153,7 @@ def test_blocks_of_a_long_prediction(backend, monkeypatch):
     net = make(backend, activations="gelu")
     whole, J = net.predict(X), net.loss_and_gradient(X, Y)[0]
     monkeypatch.setattr(backend, "pass_elements", 1)
-    assert net.block < 300
+    assert net.block(net.layout) < 300
     np.testing.assert_allclose(net.predict(X), whole, rtol=1e-14)
     history = make(backend, activations="gelu").fit(X, Y, learning_rate=1e-300, epochs=1, validation=(X, Y))
     assert history.validation_loss == pytest.approx([J], rel=1e-13)
@@ -183,14 +183,15 @@ PLANS = {
     "reference": ("interpreted, one verb after another", "none", EVERY_VERB),
     "numpy": (
         "interpreted, one verb after another",
-        "backpropagate, batch, clip_gradient, linear_activation, linear_gradients, loss_gradient, penalty, update",
+        "backpropagate, batch, clip_gradient, dropout, linear_activation, linear_gradients, loss_gradient, penalty, "
+        "update",
         "activations, all_reduce, parameters",
     ),
     "numba": ("compiled by Numba, many steps in one call", EVERY_VERB, "none"),
     "cupy": (
         "recorded as a list of launches, run again for every step",
-        "all_reduce, backpropagate, batch, clip_gradient, linear_activation, linear_gradients, loss_gradient, penalty, "
-        "update",
+        "all_reduce, backpropagate, batch, clip_gradient, dropout, linear_activation, linear_gradients, loss_gradient, "
+        "penalty, update",
         "activations, parameters",
     ),
 }
@@ -233,7 +234,7 @@ def reference_bodies_called(backend):
 
 ALL_VERBS = {
     *("activations", "all_reduce", "backpropagate", "batch", "clip_gradient", "linear_activation", "linear_gradients"),
-    *("loss_gradient", "parameters", "penalty", "update"),
+    *("dropout", "loss_gradient", "parameters", "penalty", "update"),
 }
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from accelnn import Network, get_backend, verbs
 from accelnn.activations import ACTIVATIONS, HIDDEN
+from accelnn.dropout import Dropout
 from accelnn.losses import LOSSES
 from accelnn.optimizers import RULES, Optimizer
 
@@ -209,7 +210,10 @@ def verb_calls():
         yield "linear_activation", (W, b, A_prev, ACTIVATIONS[name]), (shape, shape)
     for (name, output), loss in LOSSES.items():
         targets = np.asfortranarray(make_targets(loss.targets, N, M, rng))
-        yield f"loss_gradient {name} {output}", (Z, targets, loss), shape
+        for w in (np.empty((0, M)), rng.uniform(0.0, 2.0, size=(1, M))):
+            yield f"loss_gradient {name} {output}", (Z, targets, w, loss), shape
+    for rate in (0.0, 0.4):
+        yield "dropout", (Z, Dropout.of([rate, 0.0], 0, 0), 1, 2), shape if rate else None
     for l2 in (0.0, 0.3):
         yield "linear_gradients", (dZ, A_prev, W, l2), ((N, N_PREV), (N, 1))
         yield "penalty", ([None, W, b], l2, A_prev), None

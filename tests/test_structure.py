@@ -28,15 +28,15 @@ KERNELS = Path(importlib.import_module("accelnn.kernels").__file__).parent
 FLOORS = (
     {"errors", "kernels"},
     {"binding", "elementary", "threads"},
-    {"activations", "losses", "optimizers", "parameters", "initializers", "schedules", "callbacks", "verbs"},
+    {"activations", "losses", "optimizers", "parameters", "initializers", "schedules", "callbacks", "dropout", "verbs"},
     {"equations"},
     {"backends"},
-    {"checks"},
+    {"checks", "customloss", "progress"},
     {"network"},
     {"training", "storage", "datasets", "data", "tablemodel"},
     {"benchmark"},
     {"doctor"},
-    {"cli", "estimators"},
+    {"cli", "estimators", "plots"},
     {"__main__"},
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

@@ -298,19 +298,20 @@ SMALL = 48 * 1024
 def steps(net, X, Y, optimizer, batch_size, shuffle, **options):
     """A callable that runs two more epochs on memory that exists, as a fit does after its first step."""
     backend, n = net.backend, net.layout.n_parameters
-    X, Y = net.check(X, Y)
+    X, Y, w = net.examples(X, Y).arrays
     optimizer = Optimizer(optimizer)
     batches = -(-M // batch_size)
     order = np.stack([np.random.default_rng(e).permutation(M) for e in range(2)]) if shuffle else np.empty((2, 0), int)
     table = optimizer.coefficients(np.arange(1, 2 * batches + 1), np.full(2 * batches, 1e-3))
     arguments = (
-        *(X, Y, net.theta, backend.zeros(n, net.dtype), backend.zeros((len(optimizer.rule.state), n), net.dtype)),
+        *(X, Y, w, net.theta, backend.zeros(n, net.dtype), backend.zeros((len(optimizer.rule.state), n), net.dtype)),
         backend.layout(net.layout),
         backend.activations([*net.activations, "identity"], net.dtype),
-        backend.loss(net.loss, net.output, net.dtype),
+        backend.loss(net.loss_entry, net.dtype),
         backend.rule(optimizer.rule.name, net.dtype),
         options.get("l2", 0.0),
         options.get("clip_norm", np.inf),
+        None,
         backend.workspace(net.layout, batch_size, net.dtype),
         *(order, batch_size, backend.coefficients(table, net.dtype), np.zeros(2 * batches), 0, 2 * batches),
     )

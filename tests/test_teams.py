@@ -170,10 +170,11 @@ def test_steps_allocate_nothing(sizes):
     Y = np.asfortranarray(np.eye(3, dtype="float32")[rng.integers(3, size=64)].T)
     n, steps = net.theta.size, 400
     arguments = (
-        X, Y, net.theta, np.zeros(n, "float32"), np.zeros((2, n), "float32"), backend.layout(net.layout),
+        X, Y, np.empty((0, 64), "float32"), net.theta, np.zeros(n, "float32"), np.zeros((2, n), "float32"),
+        backend.layout(net.layout),
         backend.activations(["gelu", "gelu", "identity"], "float32"),
-        backend.loss("cross_entropy", "softmax", "float32"),
-        backend.rule("adam", "float32"), 0.1, 0.5, backend.workspace(net.layout, 32, "float32"),
+        backend.loss(net.loss_entry, "float32"),
+        backend.rule("adam", "float32"), 0.1, 0.5, None, backend.workspace(net.layout, 32, "float32"),
         np.stack([rng.permutation(64) for _ in range(steps // 2)]), 32,
         backend.coefficients(np.full((steps, 7), 0.5), "float32"), np.zeros(steps),
     )  # fmt: skip

@@ -18,7 +18,8 @@ import numpy as np
 from accelnn import equations, verbs
 from accelnn.activations import ACTIVATIONS
 from accelnn.binding import Binding
-from accelnn.losses import LOSSES
+from accelnn.dropout import Dropout
+from accelnn.losses import Loss
 from accelnn.optimizers import RULES
 from accelnn.parameters import Layout, Workspace
 
@@ -152,9 +153,16 @@ class Backend:
         """The form in which verbs receive ``g``, numbered 1..L (place 0 is unused)."""
         return [None, *(ACTIVATIONS[name] for name in names)]
 
-    def loss(self, name: str, output: str, dtype: str) -> Any:
+    def loss(self, loss: Loss, dtype: str) -> Any:
         """The form in which verbs receive a loss."""
-        return LOSSES[name, output]
+        return loss
+
+    def dropout(self, drop: Dropout, out: Any = None) -> Any:
+        """The form in which verbs receive what decides the masks of dropout.
+
+        `out`, what an earlier call of the same run gave, may receive it: only the number of the first step changes.
+        """
+        return drop
 
     def rule(self, name: str, dtype: str) -> Any:
         """The form in which verbs receive an update rule."""

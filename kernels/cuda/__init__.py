@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["ACROSS", "DOWN", "KERNELS", "LAYER_FIELDS", "PRODUCT_THREADS", "THREADS", "TILE", "Kernel", "program"]
+__all__ = [
+    "ACROSS",
+    "DOWN",
+    "DRAWN",
+    "KERNELS",
+    "LAYER_FIELDS",
+    "PRODUCT_THREADS",
+    "THREADS",
+    "TILE",
+    "Kernel",
+    "program",
+]
 
 # What kernels and those who launch them must agree on; `program` writes these in front of every text.
 TILE = 32  # rows and columns of a product's tile
 PRODUCT_THREADS = 128  # of a block that computes one
 ACROSS, DOWN = 32, 8  # threads of a block along the units, in packs of 16 bytes, and over examples
-THREADS = 256  # of every other block
+THREADS = 256  # of every other block, or the most
+DRAWN = 16  # numbers that a thread of dropout.cu draws
 LAYER_FIELDS = 6  # numbers that all_reduce.cu reads of each layer
 
 _CONSTANTS = {
@@ -23,6 +35,7 @@ _CONSTANTS = {
     "ACROSS": ACROSS,
     "DOWN": DOWN,
     "THREADS": THREADS,
+    "DRAWN": DRAWN,
     "LAYER_FIELDS": LAYER_FIELDS,
 }
 _FOLDER = Path(__file__).parent
@@ -54,16 +67,18 @@ _PRODUCT = 80, 168  # two products' partial sums, and the next slab on its way
 KERNELS = {
     "linear_activation": Kernel(("product",), "activation", _PRODUCT),
     "bias_activation": Kernel((), "activation"),
+    "sparse_linear_activation": Kernel(("sparse",), "activation"),
     "softmax": Kernel(("rows",)),
     "loss_gradient": Kernel(("rows",), "loss"),
     "linear_gradients": Kernel(("product",), None, _PRODUCT),
+    "sparse_linear_gradients": Kernel(("sparse",)),
     "backpropagate": Kernel(("product",), "activation", _PRODUCT),
     "activation_gradient": Kernel((), "activation"),
     "all_reduce": Kernel(),
     "total_loss": Kernel(("loss",)),
     "update": Kernel(("loss",), "rule"),
-    "gather": Kernel(),
     "dropout": Kernel(),
+    "gather": Kernel(),
 }
 
 

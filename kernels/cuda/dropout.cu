@@ -1,14 +1,19 @@
-// A = A / (1 - rate) with probability 1 - rate, else 0 (Srivastava et al. 2014, in the inverted form).
+// D = A * M: M is 0 with the layer's rate, else `scale` = 1 / (1 - rate) (Srivastava et al. 2014, section 10). D may be A.
 //
-// No verb asks for it yet; tests/gpu/test_verbs.py holds it against NumPy. The same launch over dA, with the same key, layer and step, is the backward pass. Whether element k stays is decided by
-// number k of a stream of Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so that no
-// mask is stored, and the host draws the same one with
-//     numpy.random.Generator(numpy.random.Philox(key=key, counter=[0, layer, step, 0])).random(size) >= rate
+// The same launch over dA, in the same step, is the backward pass: no mask is stored. Element k stays where number k of a
+// stream of 16-bit numbers is not below `threshold`. The stream is Philox4x64-10 (Salmon et al. 2011, "Parallel random
+// numbers: as easy as 1, 2, 3") as accelnn/dropout.py says, with the counter [0, layer, step, 0]; `first` is the step that
+// the clock's 0 stands for.
 //
-// Grid: blocks; block: THREADS.
+// Grid: blocks of DRAWN numbers for each thread; block: THREADS. A thread draws DRAWN numbers that follow each other, which
+// pass through shared memory, so that the block reads and writes its elements pack by pack.
+
+constexpr int WORDS = 4;    // of 64 bits, that a thread draws at once
+constexpr int IN_WORD = 4;  // numbers of 16 bits that a word holds
+static_assert(WORDS * IN_WORD == DRAWN, "what a thread draws");
 
 struct Words {
-    unsigned long long at[4];
+    unsigned long long at[WORDS];
 };
 
 __device__ __forceinline__ Words philox(Words counter, unsigned long long key0, unsigned long long key1) {
@@ -26,18 +31,30 @@ __device__ __forceinline__ Words philox(Words counter, unsigned long long key0, 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) dropout(
-    real* A, long long size, double rate, unsigned long long key, unsigned long long layer, const long long* clock) {
-    const unsigned long long step = load(clock);
-    const real scale = static_cast<real>(1 / (1 - rate));
-    const long long stride = static_cast<long long>(gridDim.x) * THREADS;
-    for (long long group = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x; 4 * group < size; group += stride) {
+    const real* A, real* D, long long size, int threshold, double scale, unsigned long long key, unsigned long long layer,
+    const long long* __restrict__ first, const long long* __restrict__ clock) {
+    // Some places more than needed: what a warp reads then lies in different banks.
+    __shared__ unsigned long long words[WORDS][THREADS + WORDS];
+    const long long number = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x;
+    if (number * DRAWN < size) {
+        const unsigned long long step = load(first) + load(clock);
         // NumPy counts up before it draws.
-        const Words words = philox({{static_cast<unsigned long long>(group) + 1, layer, step, 0}}, key, 0);
+        const Words drawn = philox({{static_cast<unsigned long long>(number) + 1, layer, step, 0}}, key, 0);
 #pragma unroll
-        for (int v = 0; v < 4; v++) {
-            const long long k = 4 * group + v;
-            const double uniform = static_cast<double>(words.at[v] >> 11) * (1.0 / 9007199254740992.0);
-            if (k < size) store(A + k, uniform >= rate ? scale * load(A + k) : real(0));
+        for (int w = 0; w < WORDS; w++) words[w][threadIdx.x] = drawn.at[w];
+    }
+    __syncthreads();
+    const long long start = static_cast<long long>(blockIdx.x) * THREADS * DRAWN;
+    const bool aligned = is_aligned(A, PACK) && is_aligned(D, PACK);
+    for (int at = threadIdx.x * PACK; at < THREADS * DRAWN && start + at < size; at += THREADS * PACK) {
+        const int count = size - start - at < PACK ? static_cast<int>(size - start - at) : PACK;
+        const unsigned long long word = words[at / IN_WORD % WORDS][at / DRAWN];
+        Pack pack = load_pack(A + start + at, count, aligned);
+#pragma unroll
+        for (int v = 0; v < PACK; v++) {
+            const int drawn = static_cast<int>((word >> (16 * ((at + v) % IN_WORD))) & 0xFFFF);
+            pack.at[v] *= drawn >= threshold ? static_cast<real>(scale) : real(0);
         }
+        store_pack(D + start + at, pack, count, aligned);
     }
 }

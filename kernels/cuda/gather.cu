@@ -1,4 +1,4 @@
-// The examples of one batch, in the epoch's order: rows of X and of Y.
+// The examples of one batch, in the epoch's order: rows of X and of Y, and their weights w, if there are any (else null).
 //
 // Grid: groups of DOWN examples; block: (ACROSS, DOWN). `order` has a row of `total` examples for each epoch, and is null
 // for the order of the data. The clock says which step comes; an epoch has `batches` of `size` examples, of which this
@@ -10,9 +10,9 @@ __device__ __forceinline__ void copy_row(const real* from, real* to, int n, bool
 }
 
 extern "C" __global__ void __launch_bounds__(ACROSS* DOWN) gather(
-    const real* __restrict__ X, const real* __restrict__ Y, const long long* __restrict__ order, real* __restrict__ X_batch,
-    real* __restrict__ Y_batch, int m, int n_inputs, int n_outputs, long long total, long long size, long long batches,
-    const long long* __restrict__ clock) {
+    const real* __restrict__ X, const real* __restrict__ Y, const real* __restrict__ w, const long long* __restrict__ order,
+    real* __restrict__ X_batch, real* __restrict__ Y_batch, real* __restrict__ w_batch, int m, int n_inputs, int n_outputs,
+    long long total, long long size, long long batches, const long long* __restrict__ clock) {
     const int example = blockIdx.x * DOWN + threadIdx.y;
     if (example >= m) return;
     const long long step = load(clock), place = step % batches * size + example;
@@ -20,4 +20,5 @@ extern "C" __global__ void __launch_bounds__(ACROSS* DOWN) gather(
     const long long target = example;
     copy_row(X + source * n_inputs, X_batch + target * n_inputs, n_inputs, is_aligned(X, n_inputs) && is_aligned(X_batch, n_inputs));
     copy_row(Y + source * n_outputs, Y_batch + target * n_outputs, n_outputs, is_aligned(Y, n_outputs) && is_aligned(Y_batch, n_outputs));
+    if (w && threadIdx.x == 0) store(w_batch + target, load(w + source));
 }

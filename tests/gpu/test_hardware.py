@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import DTYPES, HAS_GPU, assert_same
+from scipy import sparse
 
 from accelnn import DeviceMemoryError, Network, get_backend
 from accelnn.backends import why_unavailable
@@ -19,29 +20,41 @@ pytestmark = [
 SHAPES = [(20, 64, 64, 1), (64, 100, 10), (784, 256, 128, 10), (784, 1024, 1024, 10)]
 
 
-def train(backend, sizes, dtype="float32", epochs=3, m=1000, **options):
-    """Final theta and losses of a short training."""
+def train(backend, sizes, dtype="float32", epochs=3, m=1000, density=None, **options):
+    """Final theta and losses of a short training; with a density, on a sparse X."""
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(m, sizes[0])).T, rng.normal(size=(m, sizes[-1])).T
+    if density is not None:
+        X = sparse.csc_array(np.where(rng.uniform(size=X.shape) < density, X, 0))
     net = Network(sizes, "relu", "identity", dtype=dtype, backend=backend)
     options = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 128} | options
     history = net.fit(X, Y, epochs=epochs, **options)
     return net.backend.to_host(net.theta), history.loss
 
 
+OPTIONS = {
+    "plain": {},
+    "weights and dropout": {"sample_weight": np.random.default_rng(1).uniform(size=1000), "dropout": 0.2},
+    "sparse": {"density": 0.1},
+    "sparse, full batch": {"density": 0.1, "batch_size": None, "dropout": 0.2},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_training_agrees_with_numpy(sizes, dtype):
-    theta, losses = train("cupy", sizes, dtype)
-    expected, expected_losses = train("numpy", sizes, dtype)
+def test_training_agrees_with_numpy(sizes, dtype, options):
+    theta, losses = train("cupy", sizes, dtype, **OPTIONS[options])
+    expected, expected_losses = train("numpy", sizes, dtype, **OPTIONS[options])
     assert_same(losses, expected_losses, dtype, "losses")
     if dtype == "float64":
         assert_same(theta, expected, dtype, "theta")
 
 
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("sizes", SHAPES)
-def test_two_runs_give_the_same_bits(sizes):
-    first, second = train("cupy", sizes), train("cupy", sizes)
+def test_two_runs_give_the_same_bits(sizes, options):
+    first, second = (train("cupy", sizes, **OPTIONS[options]) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     assert first[1] == second[1]
 
@@ -50,9 +63,9 @@ def test_two_runs_give_the_same_bits(sizes):
 def test_a_step_as_a_cuda_graph_gives_the_same_bits(sizes, monkeypatch):
     from accelnn.backends.cupy import CupyBackend
 
-    expected, _ = train("cupy", sizes)
+    expected, _ = train("cupy", sizes, dropout=0.2)
     monkeypatch.setenv("ACCELNN_CUDA_GRAPHS", "1")
-    theta, _ = train(CupyBackend(), sizes)
+    theta, _ = train(CupyBackend(), sizes, dropout=0.2)
     np.testing.assert_array_equal(theta, expected)
 
 

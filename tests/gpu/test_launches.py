@@ -7,9 +7,11 @@ import pytest
 from conftest import DTYPES, make_cupy_backend, make_targets
 from gpu import emulator
 from gpu.variants import variants
+from scipy import sparse
 
 from accelnn import Network
-from accelnn.kernels.cuda import KERNELS, program
+from accelnn.backends.cupy.verbs import NULL
+from accelnn.kernels.cuda import KERNELS
 from accelnn.losses import LOSSES
 
 if shutil.which("g++") is None:
@@ -22,6 +24,11 @@ NETWORKS = {
     "wide": ((5, 513, 3), "gelu", "sigmoid"),
     "wide and aligned": ((4, 512, 4), "elu", "sigmoid"),
     "one": ((1, 1), "relu", "identity"),
+    "weights and dropout": ((7, 33, 35, 3), "tanh", "softmax"),
+    "wide, weights and dropout": ((5, 513, 3), "gelu", "sigmoid"),
+    "sparse": ((45, 35, 3), "gelu", "sigmoid"),  # some rows have more entries than a chain
+    "sparse and aligned": ((600, 36, 4), "tanh", "identity"),
+    "sparse, one layer": ((40, 3), "relu", "softmax"),
 }
 M, BATCH = 37, 21
 
@@ -50,15 +57,22 @@ def launches(name, dtype):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(M, sizes[0])).T
     Y = make_targets(LOSSES[net.loss, output].targets, sizes[-1], M, rng)
+    options = {"optimizer": "adam", "l2": 0.1, "clip_norm": 0.1, "validation": (X, Y)}
+    if "sparse" in name:
+        # Examples and inputs with all, some and no entries.
+        X = sparse.csc_array(np.where(rng.uniform(size=X.shape) < rng.uniform(-0.2, 1.2, size=M), X, 0.0))
+    if "dropout" in name:
+        options |= {"sample_weight": rng.uniform(size=M), "dropout": 0.3}
     net.predict(X)
     net.loss_and_gradient(X, Y)
-    net.fit(X, Y, epochs=1, batch_size=BATCH, optimizer="adam", l2=0.1, clip_norm=0.1, validation=(X, Y))
+    net.steps_trained = 3  # as after another fit
+    net.fit(X, Y, epochs=1, batch_size=BATCH, **options)
     return found
 
 
 def _host(argument, copies):
     """A copy of a device array for the emulator; the same copy for the same memory."""
-    if isinstance(argument, np.uintp):
+    if argument is NULL:
         return None
     if not hasattr(argument, "data"):
         return argument
@@ -88,7 +102,8 @@ def test_the_order_of_blocks_and_threads_changes_nothing(name, dtype):
         for seed in (2, 3, 4):
             for actual, expected in zip(run(text, kernel, grid, block, arguments, seed), first, strict=True):
                 np.testing.assert_array_equal(actual, expected, err_msg=kernel)
-    assert {"loss_gradient", "all_reduce", "update", "gather", "total_loss"} <= seen
+    assert {"loss_gradient", "all_reduce", "update", "total_loss"} <= seen
+    assert ("gather" in seen) != ("sparse" in name)
 
 
 @pytest.mark.slow
@@ -105,7 +120,7 @@ def test_no_launch_leaves_its_arrays(name, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["narrow", "wide"])
+@pytest.mark.parametrize("name", ["narrow", "wide", "weights and dropout", "sparse"])
 def test_no_launch_has_a_race(name):
     """By ThreadSanitizer, within blocks and between them; barriers are the same in both precisions."""
     once = {(launch[0], launch[1]): launch for launch in launches(name, "float32")}
@@ -115,17 +130,7 @@ def test_no_launch_has_a_race(name):
 
 def test_these_networks_launch_every_kernel():
     seen = {launch[0] for name in NETWORKS for launch in launches(name, "float32")}
-    assert seen == set(KERNELS) - {"dropout"}  # whose own tests are in test_verbs.py
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sanitizer", "dtype"), [("address", "float32"), ("address", "float64"), ("thread", "float32")]
-)
-def test_dropout_is_clean(dtype, sanitizer):
-    A, clock = np.ones(1030, dtype), np.zeros(2, np.int64)
-    arguments = [A, np.int64(A.size), np.float64(0.5), np.uint64(1), np.uint64(1), clock]
-    assert emulator.sanitize(program("dropout", dtype), "dropout", (2, 1, 1), (256, 1, 1), arguments, sanitizer) == ""
+    assert seen == set(KERNELS)
 
 
 # Nothing to do.
@@ -141,7 +146,7 @@ def test_a_kernel_that_is_told_of_nothing_writes_nothing(variant):
     for parameter in kernel.parameters:
         if parameter.endswith("*"):
             ctype = parameter.removeprefix("const ").rstrip("* ")
-            arguments.append(np.zeros(64, {"float": "f4", "double": "f8", "long long": "i8"}[ctype]))
+            arguments.append(np.zeros(64, {"float": "f4", "double": "f8", "int": "i4", "long long": "i8"}[ctype]))
         else:
             arguments.append(
                 {"int": np.int32, "long long": np.int64, "double": np.float64}.get(parameter, np.uint64)(0)
@@ -151,8 +156,7 @@ def test_a_kernel_that_is_told_of_nothing_writes_nothing(variant):
     if variant.kernel in ("linear_activation", "linear_gradients", "backpropagate"):
         block = (128, 1, 1)
     if variant.kernel == "gather":
-        arguments[9] = np.int64(1)  # batches of an epoch: never zero
-        before[9] = arguments[9]
+        arguments[-2] = before[-2] = np.int64(1)  # batches of an epoch: never zero
     kernel.launch((1, 1, 1), block, arguments)
     for parameter, actual, expected in zip(kernel.parameters, arguments, before, strict=True):
         if variant.kernel == "update" and parameter == "long long*":

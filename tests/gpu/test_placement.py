@@ -7,11 +7,14 @@ import weakref
 
 import numpy as np
 import pytest
+from conftest import DTYPES, assert_same
 from gpu import double
 from gpu.machines import cp, data, network
+from scipy import sparse
 
 from accelnn import DataError, DeviceMemoryError, get_backend
 from accelnn.backends.cupy import CupyBackend
+from accelnn.backends.cupy.streaming import Stage
 
 if shutil.which("g++") is None:
     pytest.skip("the emulator compiles kernels with g++, which is not installed", allow_module_level=True)
@@ -20,13 +23,16 @@ if shutil.which("g++") is None:
 # Data that do not fit.
 
 
+@pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("batch_size", [16, 25, 100])
-def test_data_that_do_not_fit_arrive_batch_by_batch(machine, batch_size, shuffle):
+def test_data_that_do_not_fit_arrive_batch_by_batch(machine, batch_size, shuffle, weighted):
     """Nothing but the place of the data differs: the same kernels on the same batches give the same bits."""
     sizes, m = (50, 8, 3), 100
     X, Y = data(sizes, m)
+    w = np.random.default_rng(1).uniform(size=m) if weighted else None
     options = {"epochs": 4, "batch_size": batch_size, "shuffle": shuffle, "validation": (X[:, :10], Y[:, :10])}
+    options |= {"sample_weight": w, "dropout": 0.2}
     results, copies = [], []
     for share in (1.0, 1e-9):
         backend = machine()
@@ -39,8 +45,10 @@ def test_data_that_do_not_fit_arrive_batch_by_batch(machine, batch_size, shuffle
         assert (counts.kernels["gather"] > 0) == (share == 1.0 and batch_size < m)
         assert counts.default_stream == 0
         copies.append(counts.host_to_device)
-    # X and Y of each step and epoch, instead of X, Y and the validation's once.
-    assert copies[1] - copies[0] >= 2 * 4 * -(-m // batch_size) - 4
+    # X, Y and w of each step and epoch, instead of X, Y, w and the validation's once. A full batch stays.
+    steps = 4 * -(-m // batch_size) if batch_size < m else 1
+    assert copies[1] - copies[0] >= (2 + weighted) * (steps - 1) - 2
+    assert copies[1] - copies[0] <= (2 + weighted) * steps + 2 * 4
     for actual, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(actual, expected)
 
@@ -106,6 +114,113 @@ def test_large_data_stay_on_the_host_and_say_so(machine, caplog):
         net.fit(X, np.zeros(1000), epochs=1, batch_size=50)
     assert "of data stay on the host" in caplog.text
     assert backend.to_host(net.theta).shape == net.theta.shape
+
+
+# A sparse X.
+
+
+def sparse_data(sizes, m, density=0.1):
+    """Examples of very different numbers of entries, the first and the last of them without any."""
+    X, Y = data(sizes, m)
+    rng = np.random.default_rng(1)
+    X = np.where(rng.uniform(size=X.shape) < density * rng.uniform(0, 2, size=m), X, 0)
+    X[:, [0, -1]] = 0
+    return sparse.csc_array(X), Y
+
+
+@pytest.mark.parametrize("batch_size", [16, 25, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_sparse_x_gives_the_results_of_the_dense_one(cupy, dtype, batch_size):
+    sizes, w = (50, 8, 3), np.random.default_rng(2).uniform(size=100)
+    X, Y = sparse_data(sizes, 100)
+    options = {"epochs": 3, "batch_size": batch_size, "sample_weight": w, "dropout": 0.2, "l2": 0.1}
+    results = []
+    for given in (X, X.toarray()):
+        net = network(cupy, sizes, dtype)
+        history = net.fit(given, Y, "adam", 0.01, validation=(given, Y, w), **options)
+        J, d = net.loss_and_gradient(given, Y, l2=0.1, sample_weight=w)
+        losses = history.loss, history.validation_loss
+        results.append((*losses, net.predict(given), J, cupy.to_host(d), cupy.to_host(net.theta)))
+    for what, actual, expected in zip(("loss", "validation", "A", "J", "dtheta", "theta"), *results, strict=True):
+        assert_same(actual, expected, dtype, what)
+
+
+def test_a_sparse_x_is_never_made_dense(machine, monkeypatch):
+    """Not on the host, and not on a device that has no room for the zeros of one batch."""
+    backend = machine(memory=2**21)
+    net = network(backend, (3000, 4, 1))
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((3000, 2000), density=0.002, format="csc", rng=rng, dtype="float32")
+    assert 500 * 3000 * 4 > 2 * 2**21
+    for kind in (sparse.csc_array, sparse.csr_array):
+        for name in ("toarray", "todense"):
+            monkeypatch.setattr(kind, name, None)
+    Y = np.ones(2000)
+    net.fit(X, Y, epochs=2, batch_size=500, validation=(X[:, :700], Y[:700]))
+    assert net.predict(X).shape == (1, 2000)
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "coo_array", "int64 places", "integers", "no entries"])
+def test_sparse_formats(cupy, kind):
+    X, Y = sparse_data((50, 8, 3), 40)
+    if kind == "int64 places":
+        given = X.copy()
+        given.indices, given.indptr = given.indices.astype("int64"), given.indptr.astype("int64")
+    elif kind == "integers":
+        X = given = (X * 3).astype("int32")
+    elif kind == "no entries":
+        X = given = sparse.csc_array(X.shape, dtype="float64")
+    else:
+        given = getattr(sparse, kind)(X)
+    results = []
+    for array in (given, X.toarray()):
+        net = network(cupy, (50, 8, 3), "float64")
+        net.fit(array, Y, epochs=2, batch_size=16)
+        results.append((cupy.to_host(net.theta), net.predict(array)))
+    for actual, expected in zip(*results, strict=True):
+        assert_same(actual, expected, "float64", kind)
+
+
+def test_a_sparse_x_and_targets_on_the_device(cupy):
+    """Batches come from the host, so the targets go there."""
+    X, Y = sparse_data((50, 8, 3), 40)
+    Y = np.asfortranarray(Y, dtype="float32")
+    results = []
+    for targets in (Y, cp.asarray(Y)):
+        net = network(cupy, (50, 8, 3))
+        history = net.fit(X, targets, epochs=2, batch_size=16)
+        results.append((cupy.to_host(net.theta), history.loss, net.loss_and_gradient(X, targets)[0]))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_the_same_sparse_training_gives_the_same_bits(cupy):
+    X, Y = sparse_data((50, 33, 3), 100)
+
+    def theta():
+        net = network(cupy, (50, 33, 3))
+        net.fit(X, Y, epochs=3, batch_size=64, clip_norm=0.1, l2=0.1)
+        return cupy.to_host(net.theta)
+
+    np.testing.assert_array_equal(theta(), theta())
+
+
+def test_a_stage_holds_the_fullest_examples(cupy):
+    """The largest batch is the one of the examples with the most entries, wherever they are."""
+    counts = np.array([3, 0, 9, 1, 7, 2])
+    X = sparse.csc_array(np.where(np.arange(10)[:, None] < counts, 1.0, 0.0))
+    with cupy.context():
+        stage = Stage(cp, [X], 3)
+        for chosen in ([2, 4, 0], [4, 2], [1, 3, 5]):
+            stage.fill(np.array(chosen), cp.cuda.get_current_stream())
+            batch = stage.device[0]
+            assert batch.shape == (10, 3)
+            parts = (batch.by_example, len(chosen), X[:, chosen].T.tocsr()), (batch.by_input, 10, X[:, chosen].tocsr())
+            for rows, lines, expected in parts:
+                assert rows.values.shape == rows.places.shape == (19,)
+                np.testing.assert_array_equal(cp.asnumpy(rows.starts[: lines + 1]), expected.indptr)
+                np.testing.assert_array_equal(cp.asnumpy(rows.places[: expected.nnz]), expected.indices)
+                np.testing.assert_array_equal(cp.asnumpy(rows.values[: expected.nnz]), expected.data)
 
 
 # Out of memory.

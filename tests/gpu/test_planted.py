@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from gpu import emulator
-from gpu.test_launches import launches, run
+from gpu.test_launches import NETWORKS, launches, run
 
 if shutil.which("g++") is None:
     pytest.skip("the emulator compiles kernels with g++, which is not installed", allow_module_level=True)
@@ -42,6 +42,46 @@ FAULTS = {
     "a pack that is not aligned": ("linear_activation", "length % PACK == 0 &&", "", {"address"}),
     "a tail of a pack": ("gather", "if (v < count) store(place + v", "store(place + v", {"address"}),
     "an example too many": ("loss_gradient", "example < end ? n : 0", "example <= end ? n : 0", {"address"}),
+    "a weight too many": ("loss_gradient", "w && columns ?", "w ?", {"address"}),
+    "a gradient without its weight": ("loss_gradient", "weight * (exp(shifted)", "(exp(shifted)", {"results"}),
+    "another example's weight": ("gather", "load(w + source)", "load(w + target)", {"results"}),
+    "a missing barrier before numbers are read": (
+        "dropout",
+        "words[w][threadIdx.x] = drawn.at[w];\n    }\n    __syncthreads();",
+        "words[w][threadIdx.x] = drawn.at[w];\n    }",
+        {"results", "thread"},
+    ),
+    "numbers that nobody drew": (
+        "dropout",
+        "if (number * DRAWN < size)",
+        "if (number * DRAWN < size - 16)",
+        {"results"},
+    ),
+    "the numbers before": ("dropout", "static_cast<unsigned long long>(number) + 1", "number", {"results"}),
+    "masks of another group of epochs": ("dropout", "load(first) + load(clock)", "load(clock)", {"results"}),
+    "masks of the next block": ("dropout", "at < THREADS * DRAWN && ", "", {"address"}),
+    "a tail of masks": (
+        "dropout",
+        "< PACK ? static_cast<int>(size - start - at) : PACK",
+        "< 0 ? 0 : PACK",
+        {"address"},
+    ),
+    "an unguarded example": ("sparse_linear_activation", "example >= m || count <= 0", "count <= 0", {"address"}),
+    "an unguarded input": ("sparse_linear_gradients", "input >= n_prev || count <= 0", "count <= 0", {"address"}),
+    "an unguarded pack": ("sparse_linear_gradients", "input >= n_prev || count <= 0", "input >= n_prev", {"address"}),
+    "an entry too many": (
+        "sparse_linear_gradients",
+        "load(starts + row + 1) - start)",
+        "load(starts + row + 1) - start) + 1",
+        {"address"},
+    ),
+    "a lost end of a chain": ("sparse_linear_activation", "first += CHAIN", "first += CHAIN + 1", {"results"}),
+    "a sparse row's pack that is not aligned": (
+        "sparse_linear_activation",
+        "length % PACK == 0 &&",
+        "",
+        {"address"},
+    ),
     "an uninitialised sum": ("update", "scratch[own] = value;", "", {"results"}),
     "the clock read where it is written": (
         "update",
@@ -56,9 +96,9 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def recorded():
-    """The launches of three networks, by kernel."""
+    """The launches of some networks, by kernel."""
     found = {}
-    for name in ("narrow", "aligned", "wide"):
+    for name in NETWORKS:
         for launch in launches(name, "float32"):
             found.setdefault(launch[0], []).append(launch)
     return found

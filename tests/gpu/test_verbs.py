@@ -10,12 +10,18 @@ import pytest
 from conftest import DTYPES, assert_same, make_targets
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
-from accelnn import Optimizer, verbs
+from accelnn import Network, Optimizer, verbs
 from accelnn.activations import ACTIVATIONS, HIDDEN
 from accelnn.backends.cupy.memory import WIDE
+from accelnn.backends.cupy.sparse import on_device
 from accelnn.backends.cupy.verbs import LossParts, Recorder, RowByClock
+from accelnn.customloss import custom_loss
+from accelnn.dropout import LEVELS, Dropout
+from accelnn.elementary import exp, log1p, tanh
 from accelnn.losses import LOSSES
+from accelnn.losses import loss as find_loss
 from accelnn.optimizers import RULES
 from accelnn.parameters import Layout
 
@@ -29,11 +35,11 @@ WIDTHS = st.one_of(LENGTHS, st.sampled_from([WIDE, WIDE + 3]))
 class Bench:
     """Two layers of a network, n_prev -> n -> n_last, with everything of one batch on the device and on the host."""
 
-    def __init__(self, backend, dtype, m, n_prev, n, n_last=3, g="tanh", seed=0):
+    def __init__(self, backend, dtype, m, n_prev, n, n_last=3, g="tanh", seed=0, drops=(), gathers=True):
         self.backend, self.dtype, self.m = backend, dtype, m
         self.g = ACTIVATIONS[g]
         rng = np.random.default_rng(seed)
-        self.layout = Layout((n_prev, n, n_last), [self.g.keeps_z, False])
+        self.layout = Layout((n_prev, n, n_last), [self.g.keeps_z, False], drops, gathers)
         self.theta = rng.uniform(-0.5, 0.5, self.layout.n_parameters).astype(dtype)
         self.X = rng.uniform(-1, 1, (m, n_prev)).astype(dtype).T
         self.device_theta = backend.from_host(self.theta)
@@ -44,11 +50,11 @@ class Bench:
         self.rng = rng
 
     def on_device(self):
-        """W, b, A, Z, dZ as the page gets them."""
+        """W, b, A, Z, D, dZ as the page gets them."""
         W, b = self.layout.parameters(self.device_theta)
-        A, Z, dZ, _, _ = self.work.views(self.m)
-        A[0] = self.backend.from_host(self.X)
-        return W, b, A, Z, dZ
+        A, Z, D, dZ, _ = self.work.views(self.m)
+        D[0] = self.backend.from_host(self.X)
+        return W, b, A, Z, D, dZ
 
     def run(self):
         with self.backend.context():
@@ -60,7 +66,7 @@ class Bench:
     def forward(self):
         """Z[1] and A[1] by the reference body, also put on the device."""
         Z1, A1 = verbs.linear_activation(self.W[1], self.b[1], self.X, self.g)
-        _, _, A, Z, _ = self.on_device()
+        _, _, A, Z, _, _ = self.on_device()
         with self.backend.context():
             Z[1][...] = self.backend.from_host(np.asfortranarray(Z1))
             A[1][...] = self.backend.from_host(np.asfortranarray(A1))
@@ -71,6 +77,15 @@ class Bench:
         with self.backend.context():
             place[...] = self.backend.from_host(np.asfortranarray(values, dtype=self.dtype))
         return values.astype(self.dtype)
+
+    def weights(self, weighted):
+        """Weights of the examples, some of them 0, or none."""
+        w = (
+            self.rng.uniform(0, 2, (1, self.m)) * self.rng.integers(0, 3, (1, self.m))
+            if weighted
+            else np.empty((0, self.m))
+        )
+        return w.astype(self.dtype)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +102,8 @@ def test_linear_activation(cupy, name, dtype):
     @given(LENGTHS, WIDTHS, WIDTHS)
     def holds(m, n_prev, n):
         bench = Bench(cupy, dtype, m, n_prev, n, g=name)
-        W, b, A, Z, _ = bench.on_device()
-        bench.recorder.linear_activation(W[1], b[1], A[0], bench.g, out=(Z[1], A[1]))
+        W, b, A, Z, D, _ = bench.on_device()
+        bench.recorder.linear_activation(W[1], b[1], D[0], bench.g, out=(Z[1], A[1]))
         bench.run()
         expected_Z, expected_A = verbs.linear_activation(bench.W[1], bench.b[1], bench.X, bench.g)
         assert_same(bench.host(A[1]), expected_A, dtype, "A")
@@ -100,34 +115,74 @@ def test_linear_activation(cupy, name, dtype):
     holds()
 
 
+def compare_loss(bench, loss, size, weighted):
+    """J, dZ and the sums for the bias gradient, with the reference's; the kernel's input is random."""
+    cupy, dtype, m, n = bench.backend, bench.dtype, bench.m, bench.layout.sizes[2]
+    _, _, _, Z, _, dZ = bench.on_device()
+    logits = bench.given(Z[2], bench.rng.uniform(-size, size, (n, m)))
+    targets = make_targets(loss.targets, n, m, bench.rng).astype(dtype)
+    w = bench.weights(weighted)
+    Y, device_w = cupy.from_host(np.asfortranarray(targets)), cupy.from_host(w)
+    J, _ = bench.recorder.loss_gradient(Z[2], Y, device_w, loss, out=dZ[2])
+    place = cupy.zeros(1, "float64")
+    bench.recorder.total(J, place)
+    bench.run()
+    expected_J, expected = verbs.loss_gradient(logits, targets, w, loss)
+    assert_same(bench.host(dZ[2]), expected, dtype, "dZ")
+    assert_same(bench.host(place)[0], float(expected_J), dtype, "J")
+    if bench.work.wide[2]:
+        sums = bench.host(bench.work.parts[2].array).reshape(-1, n).sum(axis=0, dtype="float64")
+        assert_same(sums, expected.mean(axis=1, dtype="float64"), dtype, "sums for the bias gradient")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "output"), list(LOSSES))
 def test_loss_gradient(cupy, name, output, dtype):
     loss = LOSSES[name, output]
     widths = st.sampled_from([2, 3, 10, 33, WIDE] if loss.columnwise else [1, 2, 3, 10, 33, WIDE])
 
-    @settings(max_examples=10)
-    @example(1, 2, 4.0)
-    @example(65, 10, 1.0)
-    @given(LENGTHS, widths, st.sampled_from([1.0, 30.0]))
-    def holds(m, n, size):
-        bench = Bench(cupy, dtype, m, 2, 4, n_last=n)
-        _, _, _, Z, dZ = bench.on_device()
-        logits = bench.given(Z[2], bench.rng.uniform(-size, size, (n, m)))
-        targets = make_targets(loss.targets, n, m, bench.rng).astype(dtype)
-        Y = cupy.from_host(np.asfortranarray(targets))
-        J, _ = bench.recorder.loss_gradient(Z[2], Y, loss, out=dZ[2])
-        place = cupy.zeros(1, "float64")
-        bench.recorder.total(J, place)
-        bench.run()
-        expected_J, expected = verbs.loss_gradient(logits, targets, loss)
-        assert_same(bench.host(dZ[2]), expected, dtype, "dZ")
-        assert_same(bench.host(place)[0], float(expected_J), dtype, "J")
-        if bench.work.wide[2]:
-            sums = bench.host(bench.work.parts[2].array).reshape(-1, n).sum(axis=0, dtype="float64")
-            assert_same(sums, expected.mean(axis=1, dtype="float64"), dtype, "sums for the bias gradient")
+    @settings(max_examples=12)
+    @example(1, 2, 4.0, False)
+    @example(65, 10, 1.0, True)
+    @given(LENGTHS, widths, st.sampled_from([1.0, 30.0]), st.booleans())
+    def holds(m, n, size, weighted):
+        compare_loss(Bench(cupy, dtype, m, 2, 4, n_last=n), loss, size, weighted)
 
     holds()
+
+
+def log_cosh(z, y):
+    r = abs(z - y)
+    return r + log1p(exp(-2.0 * r))
+
+
+def log_cosh_gradient(z, y):
+    return tanh(z - y)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        find_loss("huber", "identity", delta=0.2),
+        find_loss("quantile", "sigmoid", level=0.9),
+        custom_loss(log_cosh, log_cosh_gradient),
+    ],
+    ids=str,
+)
+def test_losses_with_numbers_and_formulas_of_ones_own(cupy, loss, dtype):
+    compare_loss(Bench(cupy, dtype, 40, 2, 4, n_last=3), loss, 3.0, True)
+
+
+def test_a_formula_is_compiled_once(cupy):
+    """Losses that are equal are one kernel, and another number is another."""
+    kernels, found = cupy._kernels["float32"], []
+    for delta in (0.2, 0.3, 0.2):
+        net = Network([2, 3, 1], output="identity", loss=find_loss("huber", "identity", delta=delta), backend=cupy)
+        net.loss_and_gradient(np.ones((2, 5)), np.ones(5))
+        found.append(len(kernels._compiled))
+    assert found[1] == found[0] + 1
+    assert found[2] == found[1]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -136,14 +191,16 @@ def test_losses_of_huge_logits_are_finite(cupy, name, output, dtype):
     """1e3 in float32 and 1e4 in float64, and no warning."""
     loss, size = LOSSES[name, output], {"float32": 1e3, "float64": 1e4}[dtype]
     bench = Bench(cupy, dtype, 4, 2, 4, n_last=2)
-    _, _, _, Z, dZ = bench.on_device()
+    _, _, _, Z, _, dZ = bench.on_device()
     logits = bench.given(Z[2], np.array([[size, -size, 0.0, size], [-size, -size, size, size]]))
     targets = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]], dtype)
-    J, _ = bench.recorder.loss_gradient(Z[2], cupy.from_host(np.asfortranarray(targets)), loss, out=dZ[2])
+    w = bench.weights(False)
+    Y, device_w = cupy.from_host(np.asfortranarray(targets)), cupy.from_host(w)
+    J, _ = bench.recorder.loss_gradient(Z[2], Y, device_w, loss, out=dZ[2])
     place = cupy.zeros(1, "float64")
     bench.recorder.total(J, place)
     bench.run()
-    expected_J, expected = verbs.loss_gradient(logits, targets, loss)
+    expected_J, expected = verbs.loss_gradient(logits, targets, w, loss)
     assert np.isfinite(bench.host(place)[0])
     assert_same(bench.host(place)[0], float(expected_J), dtype, "J")
     assert_same(bench.host(dZ[2]), expected, dtype, "dZ")
@@ -152,33 +209,42 @@ def test_losses_of_huge_logits_are_finite(cupy, name, output, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", HIDDEN)
 def test_backward(cupy, name, dtype):
-    """From dZ[2]: the gradients of both layers, whichever of them is wide, and dZ[1] in between."""
+    """From dZ[2]: the gradients of both layers, whichever of them is wide, and dZ[1] in between, masked or not."""
 
-    @settings(max_examples=12)
-    @example(1, 1, 1, 1, 0.0, False)
-    @example(65, 3, 5, 2, 0.5, False)
-    @example(33, WIDE, 5, 2, 0.0, True)
-    @example(33, 5, WIDE, 3, 0.0, False)
-    @given(LENGTHS, WIDTHS, WIDTHS, LENGTHS, st.sampled_from([0.0, 0.5]), st.booleans())
-    def holds(m, n_prev, n, n_last, l2, clips):
-        bench = Bench(cupy, dtype, m, n_prev, n, n_last, name)
+    @settings(max_examples=16)
+    @example(1, 1, 1, 1, 0.0, False, 0.0)
+    @example(65, 3, 5, 2, 0.5, False, 0.0)
+    @example(65, 3, 5, 2, 0.0, False, 0.3)
+    @example(33, WIDE, 5, 2, 0.0, True, 0.3)
+    @example(33, 5, WIDE, 3, 0.0, False, 0.0)
+    @example(33, 5, WIDE, 3, 0.0, False, 0.5)
+    @given(LENGTHS, WIDTHS, WIDTHS, LENGTHS, st.sampled_from([0.0, 0.5]), st.booleans(), st.sampled_from([0.0, 0.3]))
+    def holds(m, n_prev, n, n_last, l2, clips, rate):
+        bench = Bench(cupy, dtype, m, n_prev, n, n_last, name, drops=[rate > 0, False])
         Z1, A1 = bench.forward()
-        W, _, A, Z, dZ = bench.on_device()
+        W, _, A, Z, D, dZ = bench.on_device()
         dW, db = bench.layout.parameters(bench.dtheta)
         logits = bench.given(Z[2], bench.rng.uniform(-1, 1, (n_last, m)))
         targets = bench.rng.uniform(-1, 1, (n_last, m)).astype(dtype)
-        loss, record = LOSSES["squared_error", "identity"], bench.recorder
-        _, dZ[2] = record.loss_gradient(Z[2], cupy.from_host(np.asfortranarray(targets)), loss, out=dZ[2])
-        record.linear_gradients(dZ[2], A[1], W[2], l2, out=(dW[2], db[2]))
+        loss, record, w = LOSSES["squared_error", "identity"], bench.recorder, bench.weights(False)
+        masks = Dropout.of([rate, 0.0], 3, 0)
+        drop = cupy.dropout(masks)
+        Y, device_w = cupy.from_host(np.asfortranarray(targets)), cupy.from_host(w)
+        D[1] = record.dropout(A[1], drop, 1, 0, out=D[1])
+        _, dZ[2] = record.loss_gradient(Z[2], Y, device_w, loss, out=dZ[2])
+        record.linear_gradients(dZ[2], D[1], W[2], l2, out=(dW[2], db[2]))
         record.backpropagate(W[2], dZ[2], Z[1], A[1], bench.g, out=dZ[1])
-        record.linear_gradients(dZ[1], A[0], W[1], l2, out=(dW[1], db[1]))
+        dZ[1] = record.dropout(dZ[1], drop, 1, 0, out=dZ[1])
+        record.linear_gradients(dZ[1], D[0], W[1], l2, out=(dW[1], db[1]))
         record.clips = clips
         record.all_reduce(bench.dtheta, out=bench.dtheta)
         bench.run()
-        _, expected_dZ2 = verbs.loss_gradient(logits, targets, loss)
+        expected_D1 = verbs.dropout(A1, masks, 1, 0)
+        _, expected_dZ2 = verbs.loss_gradient(logits, targets, w, loss)
         expected_dZ1 = verbs.backpropagate(bench.W[2], expected_dZ2, Z1, A1, bench.g)
+        expected_dZ1 = verbs.dropout(expected_dZ1, masks, 1, 0)
         assert_same(bench.host(dZ[1]), expected_dZ1, dtype, "dZ[1]")
-        for l, dz, a in ((2, expected_dZ2, A1), (1, expected_dZ1, bench.X)):
+        for l, dz, a in ((2, expected_dZ2, expected_D1), (1, expected_dZ1, bench.X)):
             expected_dW, expected_db = verbs.linear_gradients(dz, a, bench.W[l], l2)
             assert_same(bench.host(dW[l]), expected_dW, dtype, f"dW[{l}]")
             assert_same(bench.host(db[l]), expected_db, dtype, f"db[{l}]")
@@ -243,18 +309,16 @@ def test_update(cupy, name, dtype):
 @given(m=st.integers(1, 70), n=st.sampled_from([1, 3, 4, 130]), batch_size=st.integers(1, 70), data=st.data())
 @settings(max_examples=20)
 def test_gather(cupy, dtype, m, n, batch_size, data):
-    """Rows of X and Y in the epoch's order, or in their own."""
+    """Rows of X, of Y and of the weights, if there are any, in the epoch's order or in their own."""
     batch_size = min(batch_size, m)
     batches = -(-m // batch_size)
-    epoch, number, shuffled = (
-        data.draw(st.integers(0, 2)),
-        data.draw(st.integers(0, batches - 1)),
-        data.draw(st.booleans()),
-    )
+    epoch, number = data.draw(st.integers(0, 2)), data.draw(st.integers(0, batches - 1))
+    shuffled, weighted = data.draw(st.booleans()), data.draw(st.booleans())
     if m == batch_size and not shuffled:
         return  # nothing to gather
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(m, n)).astype(dtype).T, rng.normal(size=(m, 2)).astype(dtype).T
+    w = rng.normal(size=(1 if weighted else 0, m)).astype(dtype)
     order = np.stack([rng.permutation(m) for _ in range(3)])
     start, stop = number * batch_size, min(number * batch_size + batch_size, m)
     work = cupy.workspace(Layout((n, 2), [False]), batch_size, dtype)
@@ -263,24 +327,134 @@ def test_gather(cupy, dtype, m, n, batch_size, data):
     theta = cupy.zeros(2 * n + 2, dtype)
     record = Recorder(cupy._kernels[dtype], cupy._gemm, work, theta, batch_size=batch_size)
     table = RowByClock(cupy.from_host(order) if shuffled else None)
-    parts = record.batch(cupy.from_host(X), cupy.from_host(Y), table, start, stop, work)
+    parts = record.batch(*map(cupy.from_host, (X, Y, w)), table, start, stop, work)
     with cupy.context():
         record.program.run()
     chosen = order[epoch, start:stop] if shuffled else np.arange(start, stop)
-    for part, array in zip(parts, (X, Y), strict=True):
+    for part, array in zip(parts, (X, Y, w), strict=True):
         np.testing.assert_array_equal(cupy.to_host(part), array[:, chosen])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rate", [0.0, 0.25, 0.9])
-@pytest.mark.parametrize("size", [1, 3, 4, 1030])
-def test_dropout_draws_the_hosts_mask(cupy, dtype, rate, size):
-    key, layer, step = 2**63 + 5, 3, 11
-    A = np.random.default_rng(0).normal(size=size).astype(dtype)
-    device, clock = cupy.from_host(A.copy()), cupy.from_host(np.array([step, 0]))
-    numbers = np.int64(size), np.float64(rate), np.uint64(key), np.uint64(layer)
+@settings(max_examples=30)
+@example(n=1, m=1, rate=0.5, step=0, first=0, in_place=False)
+@example(n=64, m=65, rate=0.5, step=2, first=0, in_place=True)  # one element more than a block has
+@given(
+    n=LENGTHS,
+    m=st.sampled_from([1, 2, 3, 5, 33, 130]),
+    rate=st.sampled_from([1 / LEVELS, 0.25, 0.9, 0.99999]),
+    step=st.integers(0, 3),
+    first=st.sampled_from([0, 7, 2**40]),
+    in_place=st.booleans(),
+)
+def test_dropout(cupy, dtype, n, m, rate, step, first, in_place):
+    """The host's masks to the last bit, whatever the step that a group of epochs begins with."""
+    bench = Bench(cupy, dtype, m, 2, n, drops=[True, False])
+    _, _, A, _, D, _ = bench.on_device()
+    values = bench.given(A[1], bench.rng.normal(size=(n, m)))
+    drop = cupy.dropout(Dropout.of([rate, 0.0], 11, 99))
+    masks = Dropout.of([rate, 0.0], 11, first)
+    assert cupy.dropout(masks, drop) is drop
+    out = A[1] if in_place else D[1]
+    assert bench.recorder.dropout(A[1], drop, 1, step, out=out) is out
     with cupy.context():
-        cupy._kernels[dtype]("dropout")((2, 1, 1), (256, 1, 1), (device, *numbers, clock))
-    numbers = np.array([key, 0], np.uint64), np.array([0, layer, step, 0], np.uint64)
-    kept = np.random.Generator(np.random.Philox(key=numbers[0], counter=numbers[1])).random(size) >= rate
-    assert_same(cupy.to_host(device), np.where(kept, A / (1 - rate), 0.0), dtype, "A")
+        bench.work.set_clock(step)
+    bench.run()
+    expected = verbs.dropout(values, masks, 1, step)
+    np.testing.assert_array_equal(bench.host(out), expected)
+    if not in_place:
+        np.testing.assert_array_equal(bench.host(A[1]), values)
+
+
+def test_no_dropout_launches_nothing(cupy):
+    bench = Bench(cupy, "float32", 5, 2, 3)
+    _, _, A, _, _, _ = bench.on_device()
+    for drop in (None, cupy.dropout(Dropout.of([0.0, 0.0], 0, 0))):
+        assert bench.recorder.dropout(A[1], drop, 1, 0, out=A[1]) is A[1]
+    assert bench.recorder.program.launches == []
+
+
+# A sparse X: the results of the same X with its zeros.
+
+DENSITIES = st.sampled_from([0.0, 0.05, 0.5, 1.0])
+
+
+def sparse_bench(cupy, dtype, m, n_prev, n, density, **options):
+    """A bench whose X is sparse, and X on the device."""
+    bench = Bench(cupy, dtype, m, n_prev, n, gathers=False, **options)
+    bench.X = np.where(bench.rng.uniform(size=bench.X.shape) < density, bench.X, 0).astype(dtype)
+    return bench, on_device(sparse.csc_array(bench.X), cupy.from_host, gradients=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*HIDDEN, "exp", "softmax"])
+def test_sparse_linear_activation(cupy, name, dtype):
+    @settings(max_examples=12)
+    @example(1, 1, 1, 0.0)
+    @example(33, 70, 5, 1.0)  # rows of more entries than a chain has
+    @example(33, WIDE, 130, 0.05)
+    @given(LENGTHS, WIDTHS, WIDTHS, DENSITIES)
+    def holds(m, n_prev, n, density):
+        bench, X = sparse_bench(cupy, dtype, m, n_prev, n, density, g=name)
+        W, b = bench.layout.parameters(bench.device_theta)
+        A, Z, *_ = bench.work.views(m)
+        bench.recorder.linear_activation(W[1], b[1], X, bench.g, out=(Z[1], A[1]))
+        bench.run()
+        expected_Z, expected_A = verbs.linear_activation(bench.W[1], bench.b[1], bench.X, bench.g)
+        assert_same(bench.host(A[1]), expected_A, dtype, "A")
+        if bench.g.keeps_z:
+            assert_same(bench.host(Z[1]), expected_Z, dtype, "Z")
+        assert "gemm" not in {launch.name for launch in bench.recorder.program.launches}
+
+    holds()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@settings(max_examples=24)
+@example(1, 1, 1, 0.0, 0.0)
+@example(70, 5, 33, 1.0, 0.5)
+@example(33, WIDE, 130, 0.05, 0.0)
+@given(LENGTHS, WIDTHS, WIDTHS, DENSITIES, st.sampled_from([0.0, 0.5]))
+def test_sparse_linear_gradients(cupy, dtype, m, n_prev, n, density, l2):
+    """dW[1] and db[1] from dZ[2], with zeros where an input has no entries; the first layer is no wide one."""
+    bench, X = sparse_bench(cupy, dtype, m, n_prev, n, density)
+    Z1, A1 = bench.forward()
+    W, _, A, Z, _, dZ = bench.on_device()
+    dW, db = bench.layout.parameters(bench.dtheta)
+    with cupy.context():
+        bench.dtheta.fill(float("nan"))
+    logits = bench.given(Z[2], bench.rng.uniform(-1, 1, (3, m)))
+    targets = bench.rng.uniform(-1, 1, (3, m)).astype(dtype)
+    loss, record, w = LOSSES["squared_error", "identity"], bench.recorder, bench.weights(True)
+    Y, device_w = cupy.from_host(np.asfortranarray(targets)), cupy.from_host(w)
+    record.loss_gradient(Z[2], Y, device_w, loss, out=dZ[2])
+    record.linear_gradients(dZ[2], A[1], W[2], l2, out=(dW[2], db[2]))
+    record.backpropagate(W[2], dZ[2], Z[1], A[1], bench.g, out=dZ[1])
+    record.linear_gradients(dZ[1], X, W[1], l2, out=(dW[1], db[1]))
+    record.all_reduce(bench.dtheta, out=bench.dtheta)
+    bench.run()
+    _, expected_dZ2 = verbs.loss_gradient(logits, targets, w, loss)
+    expected_dZ1 = verbs.backpropagate(bench.W[2], expected_dZ2, Z1, A1, bench.g)
+    for l, dz, a in ((2, expected_dZ2, A1), (1, expected_dZ1, bench.X)):
+        expected_dW, expected_db = verbs.linear_gradients(dz, a, bench.W[l], l2)
+        assert_same(bench.host(dW[l]), expected_dW, dtype, f"dW[{l}]")
+        assert_same(bench.host(db[l]), expected_db, dtype, f"db[{l}]")
+    if l2 == 0:
+        empty = ~bench.X.any(axis=1)
+        assert not bench.host(dW[1])[:, empty].any()
+
+
+def test_a_long_sparse_row_keeps_its_digits(cupy):
+    """Twenty thousand entries in float32: chains of products, not one sum."""
+    m, n_prev = 1, 20_000
+    bench, X = sparse_bench(cupy, "float32", m, n_prev, 1, 1.0, g="identity")
+    W, b = bench.layout.parameters(bench.device_theta)
+    A, Z, *_ = bench.work.views(m)
+    with cupy.context():
+        bench.device_theta[...] = abs(bench.device_theta)
+    X = on_device(sparse.csc_array(abs(bench.X)), cupy.from_host, gradients=False)
+    assert X.by_input is None
+    bench.recorder.linear_activation(W[1], b[1], X, bench.g, out=(Z[1], A[1]))
+    bench.run()
+    exact = np.abs(bench.W[1].astype("float64")) @ np.abs(bench.X.astype("float64")) + np.abs(bench.b[1])
+    np.testing.assert_allclose(bench.host(A[1]), exact, rtol=5e-7)

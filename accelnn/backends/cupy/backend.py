@@ -20,8 +20,10 @@ from accelnn import equations, verbs
 from accelnn.backends.base import Backend
 from accelnn.backends.cupy.launches import Kernels, Program
 from accelnn.backends.cupy.memory import DeviceWorkspace, ceil_div
+from accelnn.backends.cupy.sparse import on_device
 from accelnn.backends.cupy.streaming import Stage, Stages
-from accelnn.backends.cupy.verbs import Recorder, RowByClock
+from accelnn.backends.cupy.verbs import DeviceDropout, Recorder, RowByClock
+from accelnn.dropout import Dropout
 from accelnn.errors import DataError, DeviceMemoryError
 from accelnn.parameters import Layout
 
@@ -143,7 +145,12 @@ class CupyBackend(Backend):
             return self._cupy.asnumpy(array, order="A")
 
     def place(self, *arrays: Any) -> tuple[Any, ...]:
-        """On the device where there is room for all, else all on the host: their batches then travel one by one."""
+        """On the device where there is room for all, else all on the host: their batches then travel one by one.
+
+        So do those of a sparse X, whatever its size: only the host gathers entries.
+        """
+        if not all(isinstance(array, np.ndarray) or self.owns(array) for array in arrays):
+            return tuple(self.to_host(array) if self.owns(array) else array for array in arrays)
         needed = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
         # Looking for room takes longer than moving a few rows.
         free = needed if needed <= FEW_BYTES else DATA_SHARE * self._free_bytes()
@@ -196,6 +203,13 @@ class CupyBackend(Backend):
             raise DataError(f"batch_size: {capacity:,} examples at once are too many for a GPU; give {MOST_EXAMPLES:,}")
         return DeviceWorkspace(layout, capacity, dtype, self.empty, self.from_host)
 
+    def dropout(self, drop: Dropout, out: Any = None) -> DeviceDropout:
+        """The same, with the number of the first step on the device, where recorded steps read it."""
+        with self.context():
+            out = DeviceDropout(drop, self._cupy.empty(1, dtype="int64")) if out is None else out
+            out.first.fill(drop.first)
+        return out
+
     def coefficients(self, table: np.ndarray, dtype: str, out: Any = None) -> Any:
         """The table on the device, in the network's precision."""
         return self.from_host(np.ascontiguousarray(table, dtype=dtype), out)
@@ -216,8 +230,10 @@ class CupyBackend(Backend):
     def _recorder(self, work: DeviceWorkspace, theta: Any, **options: Any) -> Recorder:
         return Recorder(self._kernels[theta.dtype.name], self._gemm, work, theta, **options)
 
-    def _on_device(self, data: Any) -> Any:
-        return self.from_host(data) if isinstance(data, np.ndarray) else data
+    def _on_device(self, data: Any, gradients: bool = False) -> Any:
+        if isinstance(data, np.ndarray):
+            return self.from_host(data)
+        return data if self.owns(data) else on_device(data, self.from_host, gradients)
 
     def _predict(self, X, theta, layout, g, work):
         recorder = self._recorder(work, theta)
@@ -225,16 +241,18 @@ class CupyBackend(Backend):
         recorder.program.run()
         return A
 
-    def _evaluate(self, X, Y, theta, layout, g, loss, work):
+    def _evaluate(self, X, Y, w, theta, layout, g, loss, work):
         recorder = self._recorder(work, theta)
-        J = recorder.record(equations.evaluate, self._on_device(X), self._on_device(Y), theta, layout, g, loss, work)
-        return self._number(recorder, J)
+        data = map(self._on_device, (X, Y, w))
+        return self._number(recorder, recorder.record(equations.evaluate, *data, theta, layout, g, loss, work))
 
-    def _loss_and_gradient(self, X, Y, theta, dtheta, layout, g, loss, l2, work):
+    def _loss_and_gradient(self, X, Y, w, theta, dtheta, layout, g, loss, l2, drop, s, work):
         recorder = self._recorder(work, theta)
-        data = self._on_device(X), self._on_device(Y)
-        J = recorder.record(equations.loss_and_gradient, *data, theta, dtheta, layout, g, loss, l2, work)
+        data = self._on_device(X, gradients=True), self._on_device(Y), self._on_device(w)
+        constants = layout, g, loss, l2, drop, s, work
+        J = recorder.record(equations.loss_and_gradient, *data, theta, dtheta, *constants)
         recorder.all_reduce(dtheta)
+        work.set_clock(s)
         return self._number(recorder, J)
 
     def _number(self, recorder: Recorder, J: Any) -> Any:
@@ -250,7 +268,7 @@ class CupyBackend(Backend):
         batches = ceil_div(X.shape[1], size)
         work.set_clock(s)
         work.advance(None)
-        if isinstance(X, np.ndarray):
+        if not self.owns(X):
             self._train_streamed(named, batches)
         else:
             # Of an epoch's steps only the last may see fewer examples.
@@ -263,11 +281,12 @@ class CupyBackend(Backend):
         work.advance(end)
 
     def _train_streamed(self, named: dict[str, Any], batches: int) -> None:
-        """The same with X and Y on the host."""
+        """The same with the data on the host."""
         work, size, m = named["work"], named["size"], named["X"].shape[1]
         order = self.to_host(named["order"])
         if work.stages is None:
-            work.stages = Stages(self._cupy, named["X"], named["Y"], min(size, m))
+            data = [named[name] for name in ("X", "Y", "w")]
+            work.stages = Stages(self._cupy, [array for array in data if array.shape[0] > 0], min(size, m))
 
         def chosen(step: int) -> Any:
             start = step % batches * size
@@ -279,7 +298,7 @@ class CupyBackend(Backend):
 
         work.stages.run(named["s"], named["end"], chosen, program, self._stream)
 
-    def _step(self, named: dict[str, Any], number: int, staged: tuple[Any, Any] | None = None) -> Program:
+    def _step(self, named: dict[str, Any], number: int, staged: tuple[Any, ...] | None = None) -> Program:
         """The program of an epoch's step `number`, and of every other step of this run with as many examples."""
         work, size = named["work"], named["size"]
         m = min(size, named["X"].shape[1] - number * size)

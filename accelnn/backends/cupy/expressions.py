@@ -7,6 +7,7 @@ line of C.
 
 import inspect
 from collections.abc import Callable
+from functools import lru_cache
 
 from accelnn.activations import Activation
 from accelnn.backends.recording import Recording, Value
@@ -45,6 +46,7 @@ def activation_text(entry: Activation) -> str:
     return text + reads + _function("activation_backward", backward, names)
 
 
+@lru_cache(maxsize=64)  # a bound, since formulas may come from outside
 def loss_text(entry: Loss) -> str:
     """``loss_value(z, y)`` and ``loss_slope(z, y)``; of a columnwise loss, whose formula is the kernel's, its name."""
     if entry.columnwise:

@@ -65,7 +65,8 @@ class DeviceWorkspace(Workspace):
     ----------
     L : int
     wide : list of bool
-        Numbered 1..L.
+        Numbered 1..L: the layers whose dW one product writes as a whole, while the sums for db come with dZ. Those that
+        cuBLAS computes, and the first one where X is sparse.
     all_parts : device vector
     parts : list of Part
         Views of `all_parts`, numbered 1..L.
@@ -100,6 +101,7 @@ class DeviceWorkspace(Workspace):
         self.L = L = len(units) - 1
         self.groups = min(BLOCKS, ceil_div(capacity, GROUP))
         self.wide = [False, *(is_wide(units[l], inputs[l]) for l in range(1, L + 1))]
+        self.wide[1] |= not layout.gathers
         table, at = np.zeros((L, LAYER_FIELDS), np.int64), 0
         for l in range(1, L + 1):
             n, n_prev = units[l], inputs[l]

@@ -1,48 +1,110 @@
-"""Batches of a data set that is too large for the device: two stages, one filled while the other is trained on.
+"""Batches of data that stay on the host, in two stages, one of which is filled while the other is trained on.
 
 The host gathers a batch into pinned memory, from which it travels on a stream of its own. Events keep the order: a
 stage's device memory is written after the step that reads it, and its pinned memory after the copy that reads that.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from accelnn.backends.cupy.sparse import PLACES, STARTS, Rows, SparseBatch
+
 __all__ = ["Stage", "Stages"]
 
 
+class _Buffer:
+    """Pinned memory, and as much on the device."""
+
+    def __init__(self, cupy: Any, shape: tuple[int, ...], dtype: Any):
+        size = math.prod(shape)
+        memory = cupy.cuda.alloc_pinned_memory(size * np.dtype(dtype).itemsize)
+        self.pinned = np.frombuffer(memory, dtype, size).reshape(shape)
+        self.device = cupy.empty(shape, dtype=dtype)
+
+    def send(self, length: int, stream: Any) -> None:
+        """Start the way of the first lines."""
+        if length:
+            self.device[:length].set(self.pinned[:length], stream=stream)
+
+
+class _Dense:
+    """Columns of an array."""
+
+    def __init__(self, cupy: Any, array: np.ndarray, capacity: int):
+        self._examples = array.T
+        self._buffer = _Buffer(cupy, (capacity, array.shape[0]), array.dtype)
+        self.device = self._buffer.device.T
+
+    def fill(self, chosen: np.ndarray | slice, stream: Any) -> None:
+        """Gather some, and start their way to the device."""
+        pinned = self._buffer.pinned
+        if isinstance(chosen, slice):
+            m = chosen.stop - chosen.start
+            np.copyto(pinned[:m], self._examples[chosen])
+        else:
+            m = len(chosen)
+            np.take(self._examples, chosen, axis=0, out=pinned[:m], mode="clip")
+        self._buffer.send(m, stream)
+
+
+class _Sparse:
+    """Columns of a sparse matrix, in the two forms of a `SparseBatch`."""
+
+    def __init__(self, cupy: Any, X: Any, capacity: int):
+        self._examples = X.T
+        n, m = X.shape
+        # As many entries as the fullest examples have.
+        counts = np.partition(np.diff(X.indptr), m - capacity)[m - capacity :]
+        entries = max(1, int(np.sum(counts, dtype=np.int64)))
+        self._forms = [
+            (
+                _Buffer(cupy, (lines + 1,), STARTS),
+                _Buffer(cupy, (entries,), PLACES),
+                _Buffer(cupy, (entries,), X.dtype),
+            )
+            for lines in (capacity, n)
+        ]
+        by_example, by_input = (Rows(*(buffer.device for buffer in form)) for form in self._forms)
+        self.device = SparseBatch((n, capacity), by_example, by_input)
+
+    def fill(self, chosen: np.ndarray | slice, stream: Any) -> None:
+        """Gather some, and start their way to the device."""
+        examples = self._examples[chosen]
+        for form, matrix in zip(self._forms, (examples, examples.tocsc()), strict=True):
+            for buffer, array in zip(form, (matrix.indptr, matrix.indices, matrix.data), strict=True):
+                np.copyto(buffer.pinned[: len(array)], array)
+                buffer.send(len(array), stream)
+
+
 class Stage:
-    """Pinned and device memory for one batch.
+    """Pinned and device memory for one batch. The data must not change while it lives.
 
     Attributes
     ----------
-    device : pair of device arrays of shape (n_0, capacity) and (n_L, capacity)
-        Each column contiguous.
+    device : tuple
+        For each array of the data its batch: a device array of shape (n, capacity), each column contiguous, or a
+        SparseBatch.
     """
 
-    def __init__(self, cupy: Any, rows: tuple[int, int], capacity: int, dtype: str):
-        self._pinned, self._device = [], []
-        for n in rows:
-            memory = cupy.cuda.alloc_pinned_memory(n * capacity * np.dtype(dtype).itemsize)
-            self._pinned.append(np.frombuffer(memory, dtype, n * capacity).reshape(capacity, n))
-            self._device.append(cupy.empty((capacity, n), dtype=dtype))
-        self.device = tuple(part.T for part in self._device)
+    def __init__(self, cupy: Any, data: Sequence[Any], capacity: int):
+        self._parts = [(_Dense if isinstance(a, np.ndarray) else _Sparse)(cupy, a, capacity) for a in data]
+        self.device = tuple(part.device for part in self._parts)
         self._copied, self._used = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+        self._holds: slice | None = None
 
-    def fill(self, data: tuple[np.ndarray, np.ndarray], chosen: np.ndarray | slice, copying: Any) -> None:
-        """Gather examples of X and Y, and start their way to the device on the stream `copying`."""
+    def fill(self, chosen: np.ndarray | slice, copying: Any) -> None:
+        """Gather examples, and start their way to the device on the stream `copying`."""
+        if isinstance(chosen, slice) and chosen == self._holds:
+            return
         self._copied.synchronize()  # of this stage's pinned memory, two batches ago
         copying.wait_event(self._used)
-        for array, pinned, device in zip(data, self._pinned, self._device, strict=True):
-            if isinstance(chosen, slice):
-                m = chosen.stop - chosen.start
-                np.copyto(pinned[:m], array.T[chosen])
-            else:
-                m = len(chosen)
-                np.take(array.T, chosen, axis=0, out=pinned[:m], mode="clip")
-            device[:m].set(pinned[:m], stream=copying)
+        for part in self._parts:
+            part.fill(chosen, copying)
         self._copied.record(copying)
+        self._holds = chosen if isinstance(chosen, slice) else None
 
     def use(self, stream: Any, step: Callable[[], None]) -> None:
         """Run a step on this stream after the copy; the next copy comes after the step."""
@@ -57,15 +119,16 @@ class Stages:
     Parameters
     ----------
     cupy : module
-    X, Y : arrays on the host
+    data : sequence of arrays on the host
+        X, Y and, where examples have them, their weights. X may be a ``scipy.sparse.csc_array``.
     capacity : int
         Examples of a full batch.
     """
 
-    def __init__(self, cupy: Any, X: np.ndarray, Y: np.ndarray, capacity: int):
-        self._data = X, Y
+    def __init__(self, cupy: Any, data: Sequence[Any], capacity: int):
         self._copying = cupy.cuda.Stream(non_blocking=True)
-        self._pair = [Stage(cupy, (X.shape[0], Y.shape[0]), capacity, X.dtype.name) for _ in range(2)]
+        # A full batch stays where it is.
+        self._stages = [Stage(cupy, data, capacity) for _ in range(2 if capacity < data[0].shape[1] else 1)]
         # Device memory that was allocated just now belongs to the current stream first.
         self._copying.wait_event(cupy.cuda.get_current_stream().record())
 
@@ -92,7 +155,7 @@ class Stages:
         try:
             self._fill(first, chosen)
             for step in range(first, end):
-                stage = self._pair[step % 2]
+                stage = self._stage(step)
                 stage.use(stream, program(step, stage))
                 if step + 1 < end:
                     self._fill(step + 1, chosen)
@@ -101,5 +164,8 @@ class Stages:
             self._copying.synchronize()
             raise
 
+    def _stage(self, step: int) -> Stage:
+        return self._stages[step % len(self._stages)]
+
     def _fill(self, step: int, chosen: Callable[[int], np.ndarray | slice]) -> None:
-        self._pair[step % 2].fill(self._data, chosen(step), self._copying)
+        self._stage(step).fill(chosen(step), self._copying)

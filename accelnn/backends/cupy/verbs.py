@@ -7,7 +7,9 @@ the limit of the norm) is passed here as the intention to compute it, in the lau
 
 A wide layer (:func:`accelnn.backends.cupy.memory.is_wide`) leaves its products to cuBLAS, with fused kernels around
 them; a narrow one does product, bias and activation in one launch. A step of L layers takes at most 3 L + 3 launches
-if all are narrow and 5 L + 2 if all are wide, gathering the batch and clipping included.
+if all are narrow and 5 L + 2 if all are wide, gathering the batch and clipping included; each layer with dropout adds
+two. A sparse X is multiplied by kernels of our own, in one launch each way, and not gathered: a step then takes at most
+3 L + 3 launches if the other layers are narrow and 5 L if they are wide.
 """
 
 import math
@@ -22,10 +24,12 @@ from accelnn.activations import ACTIVATIONS
 from accelnn.backends.cupy.expressions import activation_text, loss_text, rule_text
 from accelnn.backends.cupy.launches import Kernels, Launch, Program
 from accelnn.backends.cupy.memory import DeviceWorkspace, ceil_div, is_wide
+from accelnn.backends.cupy.sparse import SparseBatch
 from accelnn.binding import Binding
-from accelnn.kernels.cuda import ACROSS, DOWN, PRODUCT_THREADS, THREADS, TILE
+from accelnn.dropout import Dropout
+from accelnn.kernels.cuda import ACROSS, DOWN, DRAWN, PRODUCT_THREADS, THREADS, TILE
 
-__all__ = ["LossParts", "Recorder", "RowByClock"]
+__all__ = ["DeviceDropout", "LossParts", "Recorder", "RowByClock"]
 
 NULL = np.uintp(0)
 PRODUCT_BLOCK = PRODUCT_THREADS, 1, 1
@@ -75,6 +79,22 @@ class RowByClock:
 NOWHERE = RowByClock(None)
 
 
+@dataclass(frozen=True)
+class DeviceDropout:
+    """What decides the masks of a run, so that one recorded step serves every group of its epochs.
+
+    Attributes
+    ----------
+    masks : Dropout
+        All but its `first`.
+    first : device vector of int64, length 1
+        The step that the clock's 0 stands for.
+    """
+
+    masks: Dropout
+    first: Any
+
+
 class Recorder:
     """The verbs, and the program that they append to.
 
@@ -94,8 +114,8 @@ class Recorder:
         Where the J of each step goes.
     clips : bool
         Whether the gradient's norm will be limited.
-    staged : pair of device arrays, optional
-        Where X and Y of a batch lie that comes from the host.
+    staged : tuple, optional
+        Where X, Y and perhaps the weights of a batch lie that comes from the host (see `Stage`).
     """
 
     def __init__(
@@ -107,7 +127,7 @@ class Recorder:
         batch_size: int = 0,
         losses: RowByClock = NOWHERE,
         clips: bool = False,
-        staged: tuple[Any, Any] | None = None,
+        staged: tuple[Any, ...] | None = None,
     ):
         self.kernels, self.gemm, self.work, self.theta = kernels, gemm, work, theta
         self.batch_size, self.losses, self.clips, self.staged = batch_size, losses, clips, staged
@@ -123,36 +143,39 @@ class Recorder:
 
     # The verbs, with the signatures of accelnn.verbs.
 
-    def batch(self, X, Y, order, start, stop, work):
+    def batch(self, X, Y, w, order, start, stop, work):
         """The data as they lie, or a batch that was staged, or examples that are gathered."""
-        m, total = stop - start, X.shape[1]
+        m, total, weighted = stop - start, X.shape[1], w.shape[0] > 0
         if self.staged is not None:
-            return tuple(part[:, :m] for part in self.staged)
+            parts = [part.first(m) if isinstance(part, SparseBatch) else part[:, :m] for part in self.staged]
+            return tuple(parts) if weighted else (*parts, w[:, :m])
         if m == total and order.array is None:
-            return X, Y
-        _, _, _, X_batch, Y_batch = work.views(m)
+            return X, Y, w
+        *_, (X_batch, Y_batch, w_batch) = work.views(m)
         numbers = (*map(np.int32, (m, X.shape[0], Y.shape[0])), *map(np.int64, (total, self.batch_size)))
         batches = np.int64(ceil_div(total, self.batch_size))
         arguments = (
-            X,
-            Y,
-            NULL if order.array is None else order.array,
-            X_batch,
-            Y_batch,
-            *numbers,
-            batches,
-            work.clock,
+            *(X, Y, w if weighted else NULL, NULL if order.array is None else order.array),
+            *(X_batch, Y_batch, w_batch if weighted else NULL),
+            *(*numbers, batches, work.clock),
         )
         grid = ceil_div(m, DOWN), 1, 1
-        self._launch("gather", "", grid, PACKS_BLOCK, arguments, elements=2 * (X_batch.size + Y_batch.size))
-        return X_batch, Y_batch
+        elements = 2 * (X_batch.size + Y_batch.size + weighted * m)
+        self._launch("gather", "", grid, PACKS_BLOCK, arguments, elements)
+        return X_batch, Y_batch, w_batch if weighted else w[:, :m]
 
     def linear_activation(self, W, b, A_prev, g, out=None):
-        """One launch, or cuBLAS and an epilogue; one more for softmax."""
+        """One launch, or cuBLAS and an epilogue for a dense wide layer; one more for softmax."""
         Z, A = out
         (n, n_prev), m, kept = W.shape, A_prev.shape[1], A is not Z
         formulas = activation_text(ACTIVATIONS["identity"] if g.columnwise else g)
-        if is_wide(n, n_prev):
+        if isinstance(A_prev, SparseBatch):
+            rows = A_prev.by_example
+            grid, block = _sparse_shape(m, n, Z.dtype)
+            arguments = (W, b, rows.starts, rows.places, rows.values, Z if kept else NULL, A, *map(np.int32, (m, n)))
+            # How many entries a batch will have is not known here: the least is the results.
+            self._launch("sparse_linear_activation", formulas, grid, block, arguments, n + (1 + kept) * m * n)
+        elif is_wide(n, n_prev):
             self._product("N", "N", W, A_prev, Z)
             grid = ceil_div(m, PACKS_ROWS), _packs(n, Z.dtype), 1
             arguments = (Z, b, A, *map(np.int32, (m, n, PACKS_ROWS)))
@@ -169,20 +192,42 @@ class Recorder:
             self._launch("softmax", "", (ceil_div(m, block[1]), 1, 1), block, arguments, elements=2 * m * n)
         return Z, A
 
-    def loss_gradient(self, Z, Y, loss, out=None):
+    def dropout(self, A, drop, l, s, out=None):
+        """One launch where the layer leaves units out."""
+        if drop is None or drop.masks.thresholds[l] == 0:
+            return A
+        masks = drop.masks
+        numbers = np.int64(A.size), np.int32(masks.thresholds[l]), np.float64(masks.scale(l)), np.uint64(masks.key)
+        arguments = (A, out, *numbers, np.uint64(l), drop.first, self.work.clock)
+        grid = ceil_div(A.size, THREADS * DRAWN), 1, 1
+        self._launch("dropout", "", grid, (THREADS, 1, 1), arguments, elements=2 * A.size)
+        launches = self.program.launches
+        if [launch.name for launch in launches[-2:]] == ["activation_gradient", "dropout"]:
+            # In a backward pass the epilogue also sums dZ for the bias gradient, so the mask comes first. That it comes
+            # before g' too makes no difference: each is a factor of every element.
+            launches[-2:] = reversed(launches[-2:])
+        return out
+
+    def loss_gradient(self, Z, Y, w, loss, out=None):
         """One launch: dZ, and the loss of each group of examples; for a wide layer, its bias gradient's sums too."""
         (n, m), work = Z.shape, self.work
         self.layer, self.m = work.L, m
         numbers = (*map(np.int32, (m, n, ceil_div(m, work.groups))), np.float64(1 / m))
-        arguments = (Z, Y, out, work.losses, self._bias_part(), *numbers)
-        self._launch("loss_gradient", loss_text(loss), (work.groups, 1, 1), _lines(n), arguments, elements=3 * m * n)
+        arguments = (Z, Y, w if w.shape[0] else NULL, out, work.losses, self._bias_part(), *numbers)
+        self._launch("loss_gradient", loss_text(loss), (work.groups, 1, 1), _lines(n), arguments, 3 * m * n + w.size)
         return LossParts(1 / m), out
 
     def linear_gradients(self, dZ, A_prev, W, l2, out=None):
-        """One launch for each slice's sums; in a wide layer one product, since its bias gradient's sums are there."""
+        """One launch for each slice's sums; one product in a wide layer or for a sparse X, as db's sums are there."""
         dW, db = out
         (n, n_prev), m = W.shape, dZ.shape[1]
-        if is_wide(n, n_prev):
+        if isinstance(A_prev, SparseBatch):
+            rows = A_prev.by_input
+            assert rows is not None  # or the pass was said to need no gradients
+            grid, block = _sparse_shape(n_prev, n, dZ.dtype)
+            arguments = (dZ, rows.starts, rows.places, rows.values, dW, *map(np.int32, (n, n_prev)), np.float64(1 / m))
+            self._launch("sparse_linear_gradients", "", grid, block, arguments, elements=dW.size)
+        elif is_wide(n, n_prev):
             self._product("N", "T", dZ, A_prev, dW, 1 / m)
         else:
             part = self.work.parts[self.layer]
@@ -298,3 +343,11 @@ def _lines(n: int) -> tuple[int, int, int]:
 def _packs(n: int, dtype: np.dtype) -> int:
     """How many blocks of ACROSS packs of 16 bytes cover n units."""
     return ceil_div(n, ACROSS * (16 // dtype.itemsize))
+
+
+def _sparse_shape(rows: int, n: int, dtype: np.dtype) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Grid and block for rows of n units that are sums over entries: a line of threads a row, a thread a pack."""
+    packs = ceil_div(n, 16 // dtype.itemsize)
+    across = min(ACROSS, 1 << (packs - 1).bit_length())
+    down = max(DOWN, ACROSS // across)
+    return (ceil_div(rows, down), ceil_div(packs, across), 1), (across, down, 1)

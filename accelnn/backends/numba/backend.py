@@ -1,5 +1,6 @@
 """Numba: the page compiled to machine code, around kernels that it calls by address."""
 
+import copy
 import ctypes
 import functools
 import inspect
@@ -9,18 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba.core.errors import NumbaError
 from numba.np.numpy_support import from_dtype
 
 from accelnn import equations
 from accelnn.activations import ACTIVATIONS, Activation
 from accelnn.backends.base import Backend
 from accelnn.backends.numba import compiled
-from accelnn.backends.numba.compiled import ACTIVATE, DIFFERENTIATE, ENTRIES, VERBS
+from accelnn.backends.numba.compiled import ACTIVATE, DIFFERENTIATE, ENTRIES, KEY, START, THRESHOLDS, VERBS
 from accelnn.backends.numba.teamwork import Team
 from accelnn.binding import Binding
-from accelnn.kernels import jit, loops, products
+from accelnn.dropout import Dropout
+from accelnn.errors import DataError
+from accelnn.kernels import dropout, jit, loops, products, sparse
 from accelnn.kernels.scalars import PRECISIONS, SCALARS
-from accelnn.losses import LOSSES, Loss
+from accelnn.losses import Loss
 from accelnn.optimizers import RULES, Rule
 from accelnn.parameters import Layout
 from accelnn.threads import thread_count
@@ -46,10 +50,11 @@ def _formulas(dtype: str) -> Binding:
 
 
 @cache
-def _kernel(template: Callable, key: str, dtype: str, **formulas: Any) -> int:
+def _kernel(template: Callable, key: str, dtype: str, keep: bool = True, **formulas: Any) -> int:
     """The address of the kernel that a template becomes with these formulas."""
     bound = Binding(formulas, constant=np.dtype(dtype).type)(template)
-    return jit.kernel(bound, loops.signature(template, from_dtype(np.dtype(dtype))), f"{key}-{dtype}", _STAMP)
+    signature = loops.signature(template, from_dtype(np.dtype(dtype)))
+    return jit.kernel(bound, signature, f"{key}-{dtype}", _STAMP, keep)
 
 
 @cache
@@ -69,12 +74,27 @@ def _activation(entry: Activation, dtype: str) -> np.ndarray:
 
 @cache
 def _lose_kernel(entry: Loss, dtype: str) -> int:
-    key = f"{entry.name}-{entry.output}"
+    key = "-".join((entry.name, entry.output, *(f"{name}={number!r}" for name, number in entry.parameters)))
     if entry.columnwise:
         return _kernel(loops.lose_softmax, key, dtype, **_softmax(dtype))
     formulas = _formulas(dtype)
-    value, gradient = formulas(entry.value), formulas(entry.gradient)
-    return _kernel(loops.lose, key, dtype, value=value, gradient=gradient, long_sum=jit.summing(loops.long_sum))
+    names = {"value": formulas(entry.value), "gradient": formulas(entry.gradient), **_lose_loops()}
+    if not entry.custom:
+        return _kernel(loops.lose, key, dtype, **names)
+    # Never kept on disk, where nobody sees that a function was edited; a loss with the same functions finds it.
+    try:
+        return _kernel(loops.lose, "custom", dtype, keep=False, **names)
+    except NumbaError as problem:
+        reason = next(line for line in str(problem).splitlines() if line and not line.startswith("Failed in"))
+        raise DataError(
+            f"loss: {entry.name!r} cannot be compiled ({reason}); write it with numbers, arithmetic, abs, comparisons "
+            "and the functions of accelnn.elementary, or use backend='numpy'"
+        ) from problem
+
+
+@cache
+def _lose_loops() -> dict[str, Any]:
+    return {"long_sum": jit.summing(loops.long_sum), "weigh": jit.compiled(loops.weigh)}
 
 
 def _softmax(dtype: str) -> dict[str, Any]:
@@ -99,8 +119,22 @@ def _multiply_kernel(dtype: str) -> int:
 
 
 @cache
-def _entry(name: str, dtype: str) -> Callable:
-    """What members enter for a function of the page, compiled on its first call or read from the kernel cache."""
+def _dropout_kernel(dtype: str) -> int:
+    return _kernel(dropout.drop, "dropout", dtype, philox=jit.formula(dropout.philox))
+
+
+@cache
+def _sparse_kernels(dtype: str) -> tuple[int, int]:
+    product = _kernel(sparse.product, "sparse_product", dtype)
+    return product, _kernel(sparse.gradient, "sparse_gradient", dtype)
+
+
+@cache
+def _entry(name: str, dtype: str, drops: bool = False) -> Callable:
+    """What members enter for a function of the page, compiled on its first call or read from the kernel cache.
+
+    With dropout it is compiled apart, so that nothing of it is left without.
+    """
     constant = np.dtype(dtype).type
     verbs = Binding({"square_sum": jit.summing(loops.square_sum)}, jit.compiled, constant)
     meanings = {verb: verbs(body) for verb, body in VERBS.items()}
@@ -113,7 +147,7 @@ def _entry(name: str, dtype: str) -> Callable:
     whole = Binding(meanings | {"loss_and_gradient": in_passes}, jit.compiled, constant)(getattr(equations, name))
     names = meanings | {"page_function": whole, "in_passes": in_passes}
     entry: Any = Binding(names, jit.compiled, constant)(ENTRIES[name])
-    return jit.compiled_and_kept(entry.py_func, f"{name}-{dtype}", _STAMP)
+    return jit.compiled_and_kept(entry.py_func, f"{name}{'-dropout' if drops else ''}-{dtype}", _STAMP)
 
 
 class NumbaBackend(Backend):
@@ -138,37 +172,47 @@ class NumbaBackend(Backend):
         return functools.wraps(function)(lambda *arguments: run(*arguments))
 
     def _predict(self, X, theta, layout, g, work):
-        entry, rows = _entry("predict", _NAMES[theta.dtype]), _rows(X)
+        entry, (rows, _alive) = _entry("predict", _NAMES[theta.dtype]), _examples(X, work)
         out = np.empty((len(rows), work.outputs), theta.dtype)
-        members = work.for_pass(len(rows) * theta.size)
+        members = work.for_pass(_multiplications(X, theta, layout))
         work.run(entry, [(rows, out, theta, layout, g, member) for member in members])
         return out.T
 
-    def _evaluate(self, X, Y, theta, layout, g, loss, work):
-        entry, rows = _entry("evaluate", _NAMES[theta.dtype]), (_rows(X), _rows(Y))
-        members = work.for_pass(X.shape[1] * theta.size)
+    def _evaluate(self, X, Y, w, theta, layout, g, loss, work):
+        entry, (X_rows, _alive) = _entry("evaluate", _NAMES[theta.dtype]), _examples(X, work)
+        rows = X_rows, _rows(Y), _rows(w)
+        members = work.for_pass(_multiplications(X, theta, layout))
         return sum(work.run(entry, [(*rows, theta, layout, g, loss, member) for member in members]))
 
-    def _loss_and_gradient(self, X, Y, theta, dtheta, layout, g, loss, l2, work):
-        entry, rows = _entry("loss_and_gradient", _NAMES[theta.dtype]), (_rows(X), _rows(Y))
-        gradients = zip(work.gradients(dtheta), work.members, strict=True)
-        return sum(work.run(entry, [(*rows, theta, d, layout, g, loss, float(l2), member) for d, member in gradients]))
+    def _loss_and_gradient(self, X, Y, w, theta, dtheta, layout, g, loss, l2, drop, s, work):
+        entry = _entry("loss_and_gradient", _NAMES[theta.dtype], drop is not None)
+        X_rows, _alive = _examples(X, work)
+        rows = X_rows, _rows(Y), _rows(w)
+        own = zip(work.gradients(dtheta), work.members, strict=True)
+        options = layout, g, loss, float(l2), drop, s
+        return sum(work.run(entry, [(*rows, theta, d, *options, member) for d, member in own]))
 
     def _train(self, *arguments):
         named = dict(zip(_PARAMETERS, arguments, strict=True))
         theta, work, losses, s, end = (named[name] for name in ("theta", "work", "losses", "s", "end"))
-        named |= {name: _rows(named[name]) for name in ("X", "Y")}
+        named["X"], _alive = _examples(named["X"], work)
+        named |= {name: _rows(named[name]) for name in ("Y", "w")}
         named |= {name: float(named[name]) for name in ("l2", "clip_norm")}
         parts = [losses, *(np.zeros_like(losses) for _ in work.members[1:])]
         members = zip(work.gradients(named["dtheta"]), work.members, parts, strict=True)
         own = [{"dtheta": gradient, "work": member, "losses": part} for gradient, member, part in members]
-        work.run(_entry("train", _NAMES[theta.dtype]), [tuple((named | mine).values()) for mine in own])
+        entry = _entry("train", _NAMES[theta.dtype], named["drop"] is not None)
+        work.run(entry, [tuple((named | mine).values()) for mine in own])
         for part in parts[1:]:
             losses[s:end] += part[s:end]
 
     def workers(self) -> int:
         """See :func:`accelnn.threads.thread_count`."""
         return thread_count(self.threads)
+
+    def place(self, *arrays: Any) -> tuple[Any, ...]:
+        """Those of a sparse one are int64 already when a step needs them."""
+        return tuple(array if isinstance(array, np.ndarray) else _with_long_indices(array) for array in arrays)
 
     def layout(self, layout: Layout) -> np.ndarray:
         """The table of offsets."""
@@ -177,15 +221,25 @@ class NumbaBackend(Backend):
     def workspace(self, layout: Layout, capacity: int, dtype: str, steps: int | None = None) -> Team:
         """A team and its memory."""
         column_sums = _kernel(loops.column_sums, "column_sums", dtype)
-        return Team(layout, capacity, dtype, self.workers(), _multiply_kernel(dtype), column_sums, steps)
+        # What dropout leaves of a layer's activations has a place of its own.
+        drops = not np.array_equal(layout.table[6, 1:], layout.table[4, 1:])
+        kernels = _multiply_kernel(dtype), column_sums, _dropout_kernel(dtype) if drops else 0
+        return Team(layout, capacity, dtype, self.workers(), *kernels, steps)
 
     def activations(self, names: Sequence[str], dtype: str) -> np.ndarray:
         """Addresses of each layer's pair of kernels."""
         return np.array([0, *(_activation(ACTIVATIONS[name], dtype).ctypes.data for name in names)])
 
-    def loss(self, name: str, output: str, dtype: str) -> int:
+    def loss(self, loss: Loss, dtype: str) -> int:
         """The address of its kernel."""
-        return _lose_kernel(LOSSES[name, output], dtype)
+        return _lose_kernel(loss, dtype)
+
+    def dropout(self, drop: Dropout, out: Any = None) -> np.ndarray:
+        """An array of integers; see :mod:`accelnn.backends.numba.compiled` for their places."""
+        masks = np.empty(THRESHOLDS + len(drop.thresholds), np.int64) if out is None else out
+        masks[START], masks[THRESHOLDS:] = drop.first, drop.thresholds
+        masks.view(np.uint64)[KEY] = drop.key
+        return masks
 
     def rule(self, name: str, dtype: str) -> int:
         """The address of its kernel."""
@@ -194,6 +248,35 @@ class NumbaBackend(Backend):
     def coefficients(self, table: np.ndarray, dtype: str, out: Any = None) -> np.ndarray:
         """The table in the network's precision."""
         return np.ascontiguousarray(table, dtype=dtype)
+
+
+def _examples(X: Any, work: Team) -> tuple[np.ndarray, Any]:
+    """The examples of X as rows, and what must be alive while the team runs.
+
+    Those of a sparse X have no columns: the team finds their numbers elsewhere.
+    """
+    if isinstance(X, np.ndarray):
+        return _rows(X), None
+    long = _with_long_indices(X)
+    work.read(long.data, long.indices, long.indptr, _sparse_kernels(_NAMES[X.dtype]))
+    return np.empty((X.shape[1], 0), X.dtype), long
+
+
+def _multiplications(X: Any, theta: np.ndarray, layout: np.ndarray) -> int:
+    """About how many a pass forwards takes."""
+    if isinstance(X, np.ndarray):
+        return X.shape[1] * theta.size
+    inputs, units = layout[0, :2].tolist()
+    return X.shape[1] * (theta.size - inputs * units) + X.nnz * units
+
+
+def _with_long_indices(X: Any) -> Any:
+    """A sparse array whose index arrays are int64; they are shared where they are so already."""
+    if X.indices.dtype == X.indptr.dtype == np.int64:
+        return X
+    long = copy.copy(X)
+    long.indices, long.indptr = (np.asarray(array, dtype=np.int64) for array in (X.indices, X.indptr))
+    return long
 
 
 def _rows(columns: np.ndarray) -> np.ndarray:

@@ -28,8 +28,8 @@ class Team:
     dtype : str
     threads : int
         Most members.
-    multiply, column_sums : int
-        Addresses of kernels.
+    multiply, column_sums, dropout : int
+        Addresses of kernels; that of dropout is 0 where no layer has any.
     steps : int, optional
         Most steps of one call, whose threads are started anew each time; by default many.
     """
@@ -42,6 +42,7 @@ class Team:
         threads: int,
         multiply: int,
         column_sums: int,
+        dropout: int = 0,
         steps: int | None = None,
     ):
         itemsize = np.dtype(dtype).itemsize
@@ -60,8 +61,11 @@ class Team:
 
         self._buffers = [empty(layout.n_work * block) for _ in range(1 if self.tiles else size)]
         # Memory for a gathered batch; what is not needed is never touched, and so takes no memory.
-        row = layout.sizes[0] + layout.sizes[-1]
-        self._gather = [empty(row * (capacity if self.tiles else share)) for _ in range(1 if self.tiles else size)]
+        room = capacity if self.tiles else share
+        row = layout.sizes[-1] + 1 + (layout.sizes[0] if layout.gathers else 0)
+        self._gather = [empty(row * room) for _ in range(1 if self.tiles else size)]
+        ranges = 0 if layout.gathers else 2 * room
+        self._ranges = [np.empty(ranges, np.int64) for _ in range(1 if self.tiles else size)]
         self._scratch = [empty(products.scratch_length(max(layout.sizes), itemsize)) for _ in range(size)]
         self._meeting = np.zeros(team.MEETING_LENGTH, np.int64)
         self._meeting[team.NANOSECONDS] = team.LONGEST_SLEEP
@@ -73,9 +77,10 @@ class Team:
             record[[team.SIZE, team.INDEX, team.TILES]] = size, index, self.tiles
             record[[team.BLOCK, team.CAPACITY]] = block
             record[team.BUFFER] = _address(self._buffers[0 if self.tiles else index])
-            record[[team.MULTIPLY, team.COLUMN_SUMS, team.YIELD]] = multiply, column_sums, team.yield_address()
+            record[[team.MULTIPLY, team.COLUMN_SUMS, team.DROPOUT]] = multiply, column_sums, dropout
             record[team.GATHER] = _address(self._gather[0 if self.tiles else index])
-            record[team.SLEEP] = team.sleep_address()
+            record[team.RANGES] = _address(self._ranges[0 if self.tiles else index])
+            record[[team.SLEEP, team.YIELD]] = team.sleep_address(), team.yield_address()
             record[team.SCRATCH], record[team.MEETING] = _address(scratch), _address(self._meeting)
             record[team.SUMS], record[team.GRADIENTS] = _address(self._sums), _address(self._gradients)
             self.members.append((layout.table, record))
@@ -84,6 +89,12 @@ class Team:
         alone = self.members[0][1].copy()
         alone[team.SIZE] = 1
         self.alone = layout.table, alone
+
+    def read(self, values: np.ndarray, indices: np.ndarray, starts: np.ndarray, kernels: tuple[int, int]) -> None:
+        """Say where the numbers of a sparse X are; the caller keeps them alive while the team runs."""
+        places = [team.VALUES, team.INDICES, team.STARTS, team.SPARSE_PRODUCT, team.SPARSE_GRADIENT]
+        for _, record in (*self.members, self.alone):
+            record[places] = *map(_address, (values, indices, starts)), *kernels
 
     def for_pass(self, multiplications: float) -> list[Any]:
         """The members for one pass without training."""

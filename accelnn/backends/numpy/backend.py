@@ -46,20 +46,28 @@ def _decayed(d, w, scale, weight):
 _decayed_tape = Tape(_decayed, arrays=2, numbers=2)
 
 
-def batch(X, Y, order, start, stop, work):
+def batch(X, Y, w, order, start, stop, work):
     """Slices of the data, or examples gathered into the workspace."""
     if len(order) == 0:
-        return X[:, start:stop], Y[:, start:stop]
-    _, _, _, X_batch, Y_batch = work.views(stop - start)
-    np.take(X.T, order[start:stop], axis=0, out=X_batch.T, mode="clip")
-    np.take(Y.T, order[start:stop], axis=0, out=Y_batch.T, mode="clip")
-    return X_batch, Y_batch
+        return X[:, start:stop], Y[:, start:stop], w[:, start:stop]
+    chosen = order[start:stop]
+    *_, places = work.views(stop - start)
+    return tuple(_gathered(array, chosen, place) for array, place in zip((X, Y, w), places, strict=True))
+
+
+def _gathered(array, chosen, place):
+    if not isinstance(array, np.ndarray):
+        return array[:, chosen]
+    if array.shape[0] == 0:
+        return array[:, : len(chosen)]
+    np.take(array.T, chosen, axis=0, out=place.T, mode="clip")
+    return place
 
 
 def linear_activation(W, b, A_prev, g, out=None):
     """Product into Z, bias added in place, then g from Z into A."""
     Z, A = out or (_like(A_prev, W.shape[0]), _like(A_prev, W.shape[0]))
-    np.matmul(A_prev.T, W.T, out=Z.T)
+    _product(A_prev.T, W.T, Z.T)
     np.add(Z, b, out=Z)
     if g.columnwise:
         _softmax(Z, A)
@@ -68,19 +76,36 @@ def linear_activation(W, b, A_prev, g, out=None):
     return Z, A
 
 
-def loss_gradient(Z, Y, loss, out=None):
-    """Value and gradient in one pass."""
+def dropout(A, drop, l, s, out=None):
+    """The mask drawn anew, and A times it."""
+    if drop is None or drop.thresholds[l] == 0:
+        return A
+    out = _like(A, A.shape[0]) if out is None else out
+    return np.multiply(A, drop.mask(l, s, A.shape).astype(A.dtype, copy=False), out=out)
+
+
+def loss_gradient(Z, Y, w, loss, out=None):
+    """Value and gradient in one pass; where examples have weights, their values pass through dZ."""
     dZ = _like(Z, Z.shape[0]) if out is None else out
+    weights = w[0] if len(w) else None
     if loss.columnwise:
-        return _softmax_cross_entropy(Z, Y, dZ) / Z.shape[1], dZ
-    return _loss_tape(loss)((Z, Y), (), (None, dZ)) / Z.shape[1], dZ
+        total = _softmax_cross_entropy(Z, Y, weights, dZ)
+    elif weights is None:
+        total = _loss_tape(loss)((Z, Y), (), (None, dZ))
+    else:
+        values = _like(Z, Z.shape[0])
+        _loss_tape(loss)((Z, Y), (), (values, dZ))
+        total = float(np.sum(np.multiply(values, weights, out=values), dtype=np.float64))
+    if weights is not None:
+        np.multiply(dZ, weights, out=dZ)
+    return total / Z.shape[1], dZ
 
 
 def linear_gradients(dZ, A_prev, W, l2, out=None):
     """Product into dW; mean and penalty in place."""
     dW, db = out or (_like(W, W.shape[0]), _like(dZ[:, :1], W.shape[0]))
     m = dZ.shape[1]
-    np.matmul(A_prev, dZ.T, out=dW.T)
+    _product(A_prev, dZ.T, dW.T)
     if l2 == 0.0:
         np.multiply(dW, 1.0 / m, out=dW)
     else:
@@ -127,6 +152,14 @@ def update(theta, dtheta, state, rule, coefficients, out=None):
     return new_theta, new_state
 
 
+def _product(a, b, out):
+    """``out = a b``; a sparse `a` has no way to write into `out`."""
+    if isinstance(a, np.ndarray):
+        np.matmul(a, b, out=out)
+    else:
+        out[...] = a @ b
+
+
 def _square_sum(vector):
     """In double precision, from blocks whose own sums are short; one that overflows is summed in double precision."""
     total = 0.0
@@ -154,19 +187,24 @@ def _softmax(Z, A):
         np.divide(A_part, row, out=A_part)
 
 
-def _softmax_cross_entropy(Z, Y, dZ):
-    """Sum of the columns' losses; dZ = softmax(Z) - Y."""
-    total = 0.0
+def _softmax_cross_entropy(Z, Y, weights, dZ):
+    """Sum of the columns' losses, each times its weight where there are any; dZ = softmax(Z) - Y."""
+    total, start = 0.0, 0
     for Z_part, Y_part, dZ_part, row in _column_blocks(Z, Y, dZ):
         np.max(Z_part, axis=0, keepdims=True, out=row)
         np.subtract(Z_part, row, out=dZ_part)
-        total -= float(np.vdot(dZ_part.T, Y_part.T))
+        if weights is None:
+            total -= float(np.vdot(dZ_part.T, Y_part.T))
+        else:
+            part = weights[start : start + row.shape[1]]
+            start += row.shape[1]
+            total -= float(np.vdot(np.einsum("ji,ji->i", dZ_part, Y_part), part))
         np.exp(dZ_part, out=dZ_part)
         np.sum(dZ_part, axis=0, keepdims=True, out=row)
         np.divide(dZ_part, row, out=dZ_part)
         np.subtract(dZ_part, Y_part, out=dZ_part)
         np.log(row, out=row)
-        total += float(np.sum(row))
+        total += float(np.sum(row)) if weights is None else float(np.vdot(row[0], part))
     return total
 
 
@@ -179,7 +217,17 @@ def _column_blocks(*arrays):
         yield *(array[:, start:stop] for array in arrays), row[None, :]
 
 
-_VERBS = (batch, linear_activation, loss_gradient, linear_gradients, backpropagate, penalty, clip_gradient, update)
+_VERBS = (
+    batch,
+    linear_activation,
+    dropout,
+    loss_gradient,
+    linear_gradients,
+    backpropagate,
+    penalty,
+    clip_gradient,
+    update,
+)
 
 
 class NumpyBackend(Backend):

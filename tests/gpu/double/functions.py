@@ -26,6 +26,7 @@ __all__ = [
     "full",
     "isfinite",
     "isnan",
+    "log",
     "matmul",
     "max",
     "may_share_memory",
@@ -191,6 +192,7 @@ class Ufunc:
 abs = Ufunc("absolute", np.absolute, ["i->i", "l->l", "f->f", "d->d"])  # noqa: A001
 isfinite = Ufunc("isfinite", np.isfinite, ["f->?", "d->?"])
 isnan = Ufunc("isnan", np.isnan, ["f->?", "d->?"])
+log = Ufunc("log", np.log, ["f->f", "d->d"])
 sqrt = Ufunc("sqrt", np.sqrt, ["f->f", "d->d"])
 
 
