@@ -1,40 +1,46 @@
-"""The two-layer network learns the planar flower: writes docs/images/planar.png."""
+"""A network of four hidden units bends its boundary round a flower.
 
+The two classes of the planar data set are the petals of one flower in turn, and a straight line separates them about
+as well as a coin. Four tanh units and 10,000 steps of plain gradient descent on all 400 examples do better. Left: the
+examples on the probability that the network gives to blue, black where it is a half. Right: the loss on its way.
+
+    python examples/planar_boundary.py [--out FOLDER]
+
+writes planar.png, by default into docs/images.
+"""
+
+import argparse
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
 from accelnn import Network
 from accelnn.data import Standardizer
 from accelnn.datasets import planar
+from accelnn.plots import HistoryDisplay, plot_decision_boundary
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images", metavar="FOLDER")
+out = parser.parse_args().out
 
 data = planar()
-scaler = Standardizer.of(data.X, data.features)
-X = scaler.apply(data.X).T  # the equations' orientation: examples are columns
+X = Standardizer.of(data.X, data.features).apply(data.X).T  # the equations' orientation: examples are columns
 
 net = Network([2, 4, 1], activations="tanh", output="sigmoid", seed=0)
 history = net.fit(X, data.y, optimizer="sgd", learning_rate=1.2, epochs=10_000)
 accuracy = np.mean((net.predict(X)[0] > 0.5) == data.y)
 print(f"{net!r}\nloss {history.loss[0]:.3f} -> {history.loss[-1]:.3f}, training accuracy {100 * accuracy:.1f} %")
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), width_ratios=(1.15, 1), layout="constrained")
-reach = np.abs(data.X).max() * 1.1
-axis = np.linspace(-reach, reach, 300)
-grid = np.stack(np.meshgrid(axis, axis)).reshape(2, -1)
-probability = net.predict(scaler.apply(grid.T).T).reshape(300, 300)
-filled = left.contourf(axis, axis, probability, levels=np.linspace(0, 1, 21), cmap="RdBu", alpha=0.75)
-left.contour(axis, axis, probability, levels=[0.5], colors="black", linewidths=1.2)
-left.scatter(*data.X.T, c=data.y, cmap="RdBu", s=14, edgecolors="black", linewidths=0.4)
-left.set(title=f"2-4-1, tanh: {100 * accuracy:.1f} % of 400", xlabel="x1", ylabel="x2", aspect="equal")
-figure.colorbar(filled, ax=left, label="probability of blue", ticks=[0, 0.5, 1])
-right.semilogx(np.arange(1, len(history.loss) + 1), history.loss, color="black")
-right.set(title="gradient descent, learning rate 1.2", xlabel="iteration", ylabel="J (binary cross-entropy)")
-right.grid(alpha=0.3)
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1.15, 1), layout="constrained")
+figure.get_layout_engine().set(wspace=0.06)
+plot_decision_boundary(net, X, data.y, class_names=data.classes, ax=left)
+left.set(
+    title=f"2-4-1, tanh: {100 * accuracy:.1f} % of 400", xlabel="$x_1$, standardised", ylabel="$x_2$, standardised"
+)
 
-target = Path(__file__).parents[1] / "docs" / "images" / "planar.png"
-target.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(target, dpi=120)
+HistoryDisplay.from_history(history).plot(right)
+right.set(title="gradient descent, learning rate 1.2", xscale="log", xlabel="iteration", ylabel="J, cross-entropy")
+
+out.mkdir(parents=True, exist_ok=True)
+figure.savefig(out / "planar.png", dpi=120)
