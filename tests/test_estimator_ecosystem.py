@@ -6,6 +6,8 @@ import pickle
 
 import joblib
 import numpy as np
+import optuna
+import pandas
 import polars
 import pytest
 from sklearn import datasets
@@ -23,6 +25,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from accelnn import Callback
 from accelnn.estimators import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -197,7 +200,6 @@ def test_polars_frames_and_set_output(backend):
 
 @CPU
 def test_pandas_frames_and_set_output(backend):
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(IRIS.data, columns=list("abcd"), index=np.arange(150) + 7)
     model = make_pipeline(StandardScaler(), classifier(backend)).set_output(transform="pandas")
     model.fit(frame, pandas.Series(y, index=frame.index))
@@ -261,6 +263,48 @@ REFUSED = {
 
 def pairs(table):
     return [(name, value) for name, values in table.items() for value in values]
+
+
+class Pruning(Callback):
+    """Report each epoch to a trial, and end the training where the study gives up."""
+
+    def __init__(self, trial):
+        self.trial = trial
+
+    def on_epoch_end(self, progress):
+        self.trial.report(progress.validation_loss, progress.epoch)
+        return self.trial.should_prune()
+
+
+@CPU
+def test_an_optuna_study(backend):
+    """Hyperparameters of every kind, and trials that end early by a callback."""
+    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
+
+    def objective(trial):
+        model = MLPClassifier(
+            hidden_layer_sizes=[trial.suggest_int("units", 4, 16)] * trial.suggest_int("layers", 1, 2),
+            activation=trial.suggest_categorical("activation", ["relu", "tanh"]),
+            learning_rate_init=trial.suggest_float("learning_rate_init", 1e-4, 1e-1, log=True),
+            learning_rate=trial.suggest_categorical("learning_rate", ["constant", "cosine"]),
+            dropout=trial.suggest_float("dropout", 0.0, 0.5),
+            max_iter=40,
+            random_state=0,
+            backend=backend,
+            callbacks=[Pruning(trial)],
+        )
+        model.fit(X_train, y_train, eval_set=(X_test, y_test))
+        if trial.should_prune():
+            raise optuna.TrialPruned
+        return model.score(X_test, y_test)
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler, pruner = optuna.samplers.RandomSampler(seed=0), optuna.pruners.MedianPruner(n_startup_trials=3)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study.optimize(objective, n_trials=12)
+    states = [trial.state.name for trial in study.trials]
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert study.best_value >= 0.9
 
 
 @pytest.mark.parametrize(("name", "value"), pairs(ACCEPTED))

@@ -337,8 +337,12 @@ def test_float32_stays_float32(kind, solver, named_backend):
 # What cannot be trained on.
 
 BAD = {
-    "NaN in X": (lambda X, y: (np.where(np.arange(X.size).reshape(X.shape) == 7, np.nan, X), y), {}, "X contains NaN"),
-    "infinity in X": (lambda X, y: (np.full_like(X, np.inf), y), {}, "X contains infinity"),
+    "NaN in X": (
+        lambda X, y: (np.where(np.arange(X.size).reshape(X.shape) == 7, np.nan, X), y),
+        {},
+        "X: row 1, column 2 is NaN",
+    ),
+    "infinity in X": (lambda X, y: (np.full_like(X, np.inf), y), {}, "X: row 0, column 0 is inf"),
     "other lengths": (lambda X, y: (X, y[:-1]), {}, "inconsistent numbers of samples"),
     "a parameter": (lambda X, y: (X, y), {"alpha": -1.0}, "alpha: -1.0"),
     "an unknown backend": (lambda X, y: (X, y), {"backend": "abacus"}, "backend: 'abacus'"),
@@ -348,9 +352,9 @@ BAD_CLASSES = {
     "numbers": (lambda X, y: (X, X[:, 0]), {}, "Unknown label type"),
 }
 BAD_NUMBERS = {
-    "NaN in y": (lambda X, y: (X, np.where(y == y[0], np.nan, y)), {}, "y contains NaN"),
+    "NaN in y": (lambda X, y: (X, np.where(y == y[0], np.nan, y)), {}, "y: row 0 is NaN"),
     "too little to hold out": (lambda X, y: (X[:9], y[:9]), {"early_stopping": True}, "validation_fraction"),
-    "negative counts": (lambda X, y: (X, y - 1e6), {"loss": "poisson"}, "y: holds negative numbers"),
+    "negative counts": (lambda X, y: (X, y - 1e6), {"loss": "poisson"}, "y: row 0 is -"),
     "divergence": (lambda X, y: (X, y), {"learning_rate_init": 1e200, "solver": "sgd"}, "learning_rate_init: 1e"),
     "divergence of lbfgs": (lambda X, y: (X * 1e200, y * 1e200), {"solver": "lbfgs"}, "X: lbfgs"),
 }
@@ -422,8 +426,8 @@ def test_partial_fit_knows_its_classes():
 def test_partial_fit_is_not_for_everybody():
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     assert not hasattr(MLPRegressor(solver="lbfgs"), "partial_fit")
-    with pytest.raises(ValueError, match="early_stopping: "):
-        MLPRegressor(early_stopping=True).partial_fit(*examples("number"))
+    with pytest.raises(ValueError, match="class_weight: 'balanced' needs all"):
+        MLPClassifier(class_weight="balanced").partial_fit(*examples("binary"), classes=["no", "yes"])
 
 
 def test_batch_size_above_the_number_of_examples_warns():

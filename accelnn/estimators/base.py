@@ -1,28 +1,39 @@
 """What classifier and regressor share: from scikit-learn's parameters to a network, its training and its attributes."""
 
 import contextlib
-import itertools
+import copy
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from accelnn.backends import get_backend
+from accelnn.backends.base import Backend
+from accelnn.callbacks import Callback
 from accelnn.errors import DataError, DivergenceError
-from accelnn.estimators import lbfgs, parameters
+from accelnn.estimators import inputs, lbfgs, parameters
+from accelnn.estimators.inputs import Rows
+from accelnn.estimators.protocol import CallbackSupportMixin, Tasks, fit_tasks
 from accelnn.estimators.stopping import Watch
+from accelnn.losses import Loss
+from accelnn.losses import loss as find_loss
 from accelnn.network import Network
+from accelnn.progress import Bar, shown
+
+if TYPE_CHECKING:
+    from accelnn.plots import HistoryDisplay
 
 __all__ = ["Multilayer"]
 
 
-class Multilayer(BaseEstimator):
+class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators.
 
     Examples are rows here, as in scikit-learn; the network sees them as columns, without a copy.
@@ -30,21 +41,36 @@ class Multilayer(BaseEstimator):
 
     # What the two kinds say for themselves.
 
-    def _output(self) -> tuple[str, str]:
+    def _output(self) -> tuple[str, str | Loss]:
         """Activation of layer L, and loss."""
         raise TypeError("Multilayer is the base of MLPClassifier and MLPRegressor")
 
-    def _checked(self, X: Any, y: Any, first: bool, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """X, and y as one row of numbers for each example."""
+    def _targets(self, y: np.ndarray, name: str, first: bool, classes: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """The targets as scikit-learn's scorers take them, and as one row of numbers for each example."""
         raise TypeError("Multilayer is the base of MLPClassifier and MLPRegressor")
+
+    def _settled(self, rows: Rows, held: Rows | None, first: bool, part: bool) -> tuple[Rows, Rows | None]:
+        """Training and validation set after what depends on all examples: weights of classes, standardised targets."""
+        return rows, held
 
     def _stratified(self, Y: np.ndarray) -> np.ndarray | None:
         """What keeps its shares in a validation set."""
         return None
 
-    def _best_possible(self, Y: np.ndarray) -> float:
+    def _best_possible(self, Y: np.ndarray, weights: np.ndarray | None) -> float:
         """The part of scikit-learn's loss that depends on the targets alone, which the network's leaves out."""
         return 0.0
+
+    def _score(self, rows: Rows) -> float:
+        """The score that decides about early stopping, if no other was asked for."""
+        raise TypeError("Multilayer is the base of MLPClassifier and MLPRegressor")
+
+    def _needs_held_out(self) -> bool:
+        """Whether something beside early stopping needs examples that the network has not been trained on."""
+        return False
+
+    def _finish(self, held: Rows | None) -> None:
+        """What a fit ends with, once the network is trained."""
 
     # Attributes, with scikit-learn's names.
 
@@ -74,20 +100,37 @@ class Multilayer(BaseEstimator):
         output = self._fitted().output
         return "logistic" if output == "sigmoid" else output
 
+    @property
+    def _n_features_out(self) -> int:
+        return self._fitted().sizes[-2]
+
     def _fitted(self) -> Network:
         if not hasattr(self, "network_"):
             raise AttributeError(f"this {type(self).__name__} is not fitted yet; call fit first")
         return self.network_
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
     # Training.
 
-    def fit(self, X: Any, y: Any) -> "Multilayer":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, eval_set: Sequence[Any] | None = None) -> "Multilayer":
         """Train.
 
         Parameters
         ----------
-        X : array of shape (n_samples, n_features)
+        X : array, sparse array or table of shape (n_samples, n_features)
+            Of NumPy, SciPy, pandas, polars, CuPy (with ``backend="cupy"``) or anything with DLPack. A sparse one stays
+            sparse, an array on the GPU stays there.
         y : array of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array of shape (n_samples,), optional
+            From 0 on. In a full batch, a weight of k equals the example k times.
+        eval_set : pair of X and y, or X, y and sample_weight, optional
+            Examples that are not trained on. Their loss is kept in `validation_loss_curve_`; with `early_stopping`
+            their score ends the training, in place of that of a part of the examples.
 
         Returns
         -------
@@ -104,32 +147,42 @@ class Multilayer(BaseEstimator):
         -----
         After an error the estimator is as it was before the call.
         """
-        return self._fit(X, y, first=not (self.warm_start and hasattr(self, "network_")))
+        return self._fit(X, y, sample_weight, eval_set, first=not (self.warm_start and hasattr(self, "network_")))
 
     def _can_partial_fit(self) -> bool:
         if self.solver == "lbfgs":
             raise AttributeError("partial_fit: the solver lbfgs needs all examples at once; use adam or sgd")
         return True
 
-    def _partial_fit(self, X: Any, y: Any, **options: Any) -> "Multilayer":
-        if self.early_stopping:
-            raise DataError("early_stopping: partial_fit does not support it, since it sees the data bit by bit")
-        return self._fit(X, y, first=not hasattr(self, "network_"), epochs=1, **options)
-
-    def _fit(self, X: Any, y: Any, first: bool, epochs: int | None = None, **options: Any) -> "Multilayer":
-        parameters.check(self.get_params(deep=False))
-        with self._unharmed():
-            X, Y = self._checked(X, y, first, **options)
-            sizes = [X.shape[1], *parameters.hidden_layers(self.hidden_layer_sizes), Y.shape[1]]
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        eval_set: Sequence[Any] | None,
+        first: bool,
+        part: bool = False,
+        classes: Any = None,
+    ) -> "Multilayer":
+        parameters.check(self)
+        # The tasks come first: what scikit-learn marks on the estimator for them must outlast an error.
+        with fit_tasks(self, 1 if part else self.max_iter, not part) as tasks, self._unharmed():
+            backend = get_backend(self.backend, device=self.device)
+            rows = self._rows(X, y, sample_weight, backend, first, classes)
+            sizes = [rows.X.shape[1], *parameters.hidden_layers(self.hidden_layer_sizes), rows.Y.shape[1]]
             if first:
-                self._start(sizes, X.dtype)
+                self._start(sizes, np.dtype(rows.X.dtype), backend)
             else:
-                self._check_going_on(sizes)
-            if self.solver == "lbfgs":
-                self.n_iter_, self.loss_, fault = lbfgs.fit(self.network_, X.T, Y.T, self)
-                self.loss_ += self._best_possible(Y)
-            else:
-                fault = self._fit_by_steps(X, Y, epochs)
+                self._check_going_on(sizes, backend)
+            held = None if eval_set is None else self._eval_rows(eval_set, backend)
+            if held is None and (self._stops or self._needs_held_out()):
+                rows, held = self._split(rows, backend)
+            rows, held = self._settled(rows, held, first, part)
+            tasks.begin(X, y, sample_weight)
+            fault = self._train(rows, held, part, tasks)
+            if not part:
+                self._finish(held)
+            tasks.end()
         if fault:
             warnings.warn(fault, ConvergenceWarning, stacklevel=3)
         return self
@@ -139,8 +192,8 @@ class Multilayer(BaseEstimator):
         """Within, an error leaves the estimator as it was, a network that it goes on with included."""
         before = dict(self.__dict__)
         net: Network | None = before.get("network_")
-        inside = (net.theta.copy(), net.epochs_trained, net.optimizer_state) if net is not None else None
-        for name in ("loss_curve_", "validation_scores_"):  # they grow in place
+        inside = _network_state(net) if net is not None else None
+        for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):  # they grow in place
             if before.get(name) is not None:
                 setattr(self, name, list(before[name]))
         try:
@@ -149,92 +202,157 @@ class Multilayer(BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before)
             if net is not None and inside is not None:
-                net.theta, net.epochs_trained, net.optimizer_state = inside
+                net.theta, net.epochs_trained, net.steps_trained, net.optimizer_state = inside
             raise
 
-    def _check_going_on(self, sizes: list[int]) -> None:
-        net, activation, (_, loss) = self.network_, parameters.ACTIVATIONS[self.activation], self._output()
+    def _rows(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        backend: Backend,
+        first: bool,
+        classes: Any = None,
+        prefix: str = "",
+    ) -> Rows:
+        """The arguments as examples, checked; `prefix` goes before their names in an error."""
+        if y is None:
+            raise DataError(f"{prefix}y: {type(self).__name__} requires y to be passed, but the target y is None")
+        X = inputs.features(self, X, backend, f"{prefix}X", reset=first)
+        y = inputs.target_array(y, X.shape[0], backend, f"{prefix}y")
+        y, Y = self._targets(y, f"{prefix}y", first, classes)
+        weights = inputs.vector(f"{prefix}sample_weight", sample_weight, len(Y), backend)
+        return Rows(X, y, Y.astype(X.dtype, copy=False), weights)
+
+    def _eval_rows(self, eval_set: Sequence[Any], backend: Backend) -> Rows:
+        if not isinstance(eval_set, Sequence) or len(eval_set) not in (2, 3):
+            raise DataError("eval_set: give a pair (X, y), or (X, y, sample_weight)")
+        X, y, sample_weight = (*eval_set, None)[:3]
+        return self._rows(X, y, sample_weight, backend, False, prefix="eval_set ")
+
+    def _split(self, rows: Rows, backend: Backend) -> tuple[Rows, Rows]:
+        """Examples to train on and to judge by: the same in every call, so that none has been trained on before."""
+        random = np.random.RandomState()
+        random.set_state(self._split_state)
+        train, held = train_test_split(
+            np.arange(len(rows.Y)),
+            random_state=random,
+            test_size=self.validation_fraction,
+            stratify=self._stratified(rows.Y),
+        )
+        if len(held) < 2:
+            raise DataError(
+                "validation_fraction: leaves fewer than 2 examples for validation; increase it, or give more data"
+            )
+        return inputs.some(rows, train, backend), inputs.some(rows, held, backend)
+
+    def _check_going_on(self, sizes: list[int], backend: Backend) -> None:
+        net, (_, loss) = self.network_, self._output()
+        activations = parameters.activations(self.activation, len(sizes) - 2)
         for name, has, wanted in (
             ("hidden_layer_sizes", list(net.sizes), sizes),
-            ("activation", list(net.activations), [activation] * len(net.activations)),
-            ("loss", net.loss, loss),
-            ("backend", net.backend.name, get_backend(self.backend, device=self.device).name),
+            ("activation", list(net.activations), activations),
+            ("loss", net.loss_entry, find_loss(loss, net.output) if isinstance(loss, str) else loss),
+            ("backend", net.backend.name, backend.name),
         ):
             if has != wanted:
                 raise DataError(f"{name}: the network to go on with has {has}, not {wanted}; use warm_start=False")
 
-    def _start(self, sizes: list[int], dtype: np.dtype) -> None:
+    def _start(self, sizes: list[int], dtype: np.dtype, backend: Backend) -> None:
         """A new network with the initial weights that scikit-learn draws, and attributes of a training to come."""
         output, loss = self._output()
         try:
             random = check_random_state(self.random_state)
         except ValueError as error:
             raise DataError(f"random_state: {error}") from None
-        self.network_ = Network(
-            sizes,
-            parameters.ACTIVATIONS[self.activation],
-            output,
-            loss,
-            seed=0,
-            dtype=dtype.name,
-            backend=self.backend,
-            device=self.device,
-        )
+        activations = parameters.activations(self.activation, len(sizes) - 2)
+        self.network_ = Network(sizes, activations, output, loss, seed=0, dtype=dtype.name, backend=backend)
         drawn = []
-        for n_prev, n in itertools.pairwise(sizes):
-            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_prev + n))
+        # The last layer's weights as those of the layer before it.
+        followed = [*activations, activations[-1] if activations else str(self.activation)]
+        for n_prev, n, activation in zip(sizes, sizes[1:], followed, strict=False):
+            bound = np.sqrt((2.0 if activation in ("sigmoid", "logistic") else 6.0) / (n_prev + n))
             drawn += [random.uniform(-bound, bound, (n_prev, n)).ravel(), random.uniform(-bound, bound, n)]
         self.network_.theta = np.concatenate(drawn).astype(dtype)
-        self._split = random.get_state()  # where scikit-learn draws the validation set
-        self.network_.seed = int(random.randint(2**31 - 1))  # of the order of the batches
+        self._split_state = random.get_state()  # where scikit-learn draws the validation set
+        self.network_.seed = int(random.randint(2**31 - 1))  # of the order of the batches, and of dropout
         self.n_iter_ = self.t_ = 0
         self.loss_curve_: list[float] = []
+        self.validation_loss_curve_: list[float] | None = None
+        self.stopped_ = False
         self._slowdown = 1.0
+        self._best = self._latest = None
         self._start_stopping()
 
     def _start_stopping(self) -> None:
         """What the rule that ends a training has seen: nothing yet."""
         self._no_improvement_count = 0
-        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
-        self.best_validation_score_ = -np.inf if self.early_stopping else None
-        self.best_loss_ = None if self.early_stopping else np.inf
+        self.validation_scores_: list[float] | None = [] if self._stops else None
+        self.best_validation_score_ = -np.inf if self._stops else None
+        self.best_loss_ = None if self._stops else np.inf
 
-    def _fit_by_steps(self, X: np.ndarray, Y: np.ndarray, part: int | None) -> str:
-        """Train for `part` epochs, or until it ends; returns what there is to warn of."""
-        net, score, epochs = self.network_, None, part or self.max_iter
-        if (self.validation_scores_ is not None) != self.early_stopping:
+    @property
+    def _stops(self) -> bool:
+        """Whether a validation score ends the training; scikit-learn's lbfgs looks at none, either."""
+        return bool(self.early_stopping) and self.solver != "lbfgs"
+
+    def _train(self, rows: Rows, held: Rows | None, part: bool, tasks: Tasks) -> str:
+        """Train for one epoch (`part`), or until the training ends; returns what there is to warn of."""
+        net, stops = self.network_, self._stops
+        if part and stops and self.stopped_:
+            return ""
+        if held is not None and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
+        if (self.validation_scores_ is not None) != stops:
             self._start_stopping()
-        if self.early_stopping:
-            # The same examples in every call, so that none has been trained on before.
-            random = np.random.RandomState()
-            random.set_state(self._split)
-            X, X_held, Y, Y_held = train_test_split(
-                X, Y, random_state=random, test_size=self.validation_fraction, stratify=self._stratified(Y)
-            )
-            if len(X_held) < 2:
-                raise DataError(
-                    "validation_fraction: leaves fewer than 2 examples for validation; increase it, or give more data"
-                )
+        if stops:
+            self._go_back_to_latest()
+        watch = Watch(
+            self,
+            len(rows.Y),
+            self._scorer(held) if stops and held is not None else None,
+            self._best_possible(rows.Y, rows.weights),
+            0.0 if held is None else self._best_possible(held.Y, held.weights),
+        )
+        epochs = 1 if part else self.max_iter
+        with self._watched() as (watch.prints, watchers):
+            own = [watch, *watchers, *(self.callbacks or ())]
+            with tasks.epochs(own, "iteration" if self.solver == "lbfgs" else "epoch") as callbacks:
+                if self.solver == "lbfgs":
+                    fault = lbfgs.fit(net, rows, held, self, callbacks)
+                else:
+                    self._descend(rows, held, watch, epochs, callbacks)
+                    enough = part or watch.converged or watch.epochs < epochs
+                    advice = "were not enough to converge; give more, or a larger tol"
+                    fault = "" if enough else f"{self.solver}: {epochs} epochs (max_iter) {advice}"
+        self.n_iter_ = watch.epochs
+        self.stopped_ = watch.converged
+        if stops and (not part or self.stopped_):
+            self._latest = self._theta()
+            net.theta = self._best
+        return fault
 
-            def score() -> float:
-                return self._score(X_held, Y_held)
-
-            self._keep_best()
-        watch = Watch(self, len(X), score, self._best_possible(Y))
-        rule = parameters.optimizer(self.get_params(deep=False))
+    def _descend(self, rows: Rows, held: Rows | None, watch: Watch, epochs: int, callbacks: Sequence[Callback]) -> None:
+        """Train step by step."""
+        net, rule = self.network_, parameters.optimizer(self)
         going_on = net.optimizer_state is not None and net.optimizer_state.rule == rule.rule.name
         try:
             net.fit(
-                X.T,
-                Y.T,
+                rows.X.T,
+                rows.Y.T,
                 optimizer=rule,
                 learning_rate=watch.rates,
                 epochs=epochs,
-                batch_size=parameters.batch_size(self.batch_size, len(X)),
+                batch_size=parameters.batch_size(self.batch_size, len(rows.Y)),
                 shuffle=self.shuffle,
+                validation=None if held is None else (held.X.T, held.Y.T, held.weights),
                 l2=float(self.alpha),
-                callbacks=[watch],
+                clip_norm=self.max_norm,
+                callbacks=callbacks,
                 resume=going_on,
+                sample_weight=rows.weights,
+                dropout=self.dropout,
+                schedule=parameters.schedule(self.learning_rate, self.max_iter),
             )
         except DivergenceError:
             raise DivergenceError(
@@ -242,22 +360,91 @@ class Multilayer(BaseEstimator):
                 "no longer finite; the estimator is as it was before. Use a smaller one, or standardise X"
             ) from None
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=5)
             net.optimizer_state = None  # it belongs to where the run began
-        self.n_iter_ = watch.epochs
-        if self.early_stopping:
-            net.theta = self._best
-        if part is None and not watch.converged and watch.epochs == epochs:
-            return f"{self.solver}: {epochs} epochs (max_iter) were not enough to converge; give more, or a larger tol"
-        return ""
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[tuple[bool, list[Callback]]]:
+        """Whether to print lines, and what shows a bar instead, where a terminal is watched."""
+        if not self.verbose:
+            yield False, []
+            return
+        with shown(plain=Callback()) as callback:
+            yield not isinstance(callback, Bar), [callback]
+
+    def _scorer(self, held: Rows) -> Callable[[float], float]:
+        """The validation score as a function of the validation loss."""
+        if self.scoring is None:
+            return lambda loss: self._score(held)
+        if self.scoring == "loss":
+            return lambda loss: -loss
+        # Of the estimator as it is at that time, who has not seen the names of the features.
+        scorer = check_scoring(self, scoring=self.scoring)
+        weights = {} if held.weights is None else {"sample_weight": held.weights}
+
+        def score(loss: float) -> float:
+            twin = copy.copy(self)
+            twin.__dict__.pop("feature_names_in_", None)
+            return float(scorer(twin, held.X, held.y, **weights))
+
+        return score
 
     def _keep_best(self) -> None:
-        self._best = np.array(self.network_.backend.to_host(self.network_.theta))
+        self._best = self._theta()
+
+    def _theta(self) -> np.ndarray:
+        """A copy on the host, which any machine can unpickle."""
+        return np.array(self.network_.backend.to_host(self.network_.theta))
+
+    def _go_back_to_latest(self) -> None:
+        """From the best weights, which a training ended with, to the latest, which its optimiser belongs to."""
+        if self._best is None:
+            self._keep_best()
+        elif self._latest is not None and np.array_equal(self._theta(), self._best):
+            self.network_.theta = self._latest
+        self._latest = None
 
     # Prediction.
 
-    def _forward(self, X: Any) -> np.ndarray:
-        """``A[L]``, a row for each example."""
+    def _forward(self, X: Any) -> Any:
+        """``A[L]``, a row for each example, where X is."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=(np.float64, np.float32))
-        return self.network_.predict(X.T).T
+        return self.network_.predict(inputs.features(self, X, self.network_.backend).T).T
+
+    def transform(self, X: Any) -> Any:
+        """What the last hidden layer makes of the examples, for use as features.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        array of shape (n_samples, hidden_layer_sizes[-1])
+            ``A[L - 1]``; X itself without a hidden layer.
+        """
+        check_is_fitted(self)
+        net = self.network_
+        hidden, rows = len(net.sizes) - 2, inputs.features(self, X, net.backend)
+        return inputs.like(X, net.layer_output(rows.T, hidden).T if hidden else rows)
+
+    # Pictures.
+
+    def plot_history(self, ax: Any = None) -> "HistoryDisplay":
+        """Plot the loss, and the validation loss and scores where there are any, of each epoch.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        HistoryDisplay
+        """
+        from accelnn.plots import HistoryDisplay
+
+        return HistoryDisplay.from_estimator(self).plot(ax)
+
+
+def _network_state(net: Network) -> tuple[Any, ...]:
+    return net.theta.copy(), net.epochs_trained, net.steps_trained, net.optimizer_state

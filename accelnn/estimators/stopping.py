@@ -1,11 +1,13 @@
 """When a training ends, and what its learning rate is: scikit-learn's rules, seen after each epoch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from accelnn.callbacks import Callback, Progress
+from accelnn.errors import DataError
 
 __all__ = ["Watch"]
 
@@ -23,15 +25,32 @@ class Watch(Callback):
     n_samples : int
         Examples of an epoch.
     score : callable, optional
-        The validation score now, for early stopping.
-    best_possible : float
-        What scikit-learn's loss has in addition to the network's.
+        The validation score now, for early stopping, as a function of the validation loss.
+    best_possible, best_possible_held : float
+        What scikit-learn's loss of the training and of the validation set has in addition to the network's.
+
+    Attributes
+    ----------
+    epochs : int
+        Epochs of this training so far.
+    converged : bool
+        Whether a rule has ended it.
+    prints : bool
+        Whether to print a line for each epoch, in scikit-learn's words.
     """
 
-    def __init__(self, estimator: Any, n_samples: int, score: Callable[[], float] | None, best_possible: float):
-        self.estimator, self.n_samples, self.score, self.best_possible = estimator, n_samples, score, best_possible
+    def __init__(
+        self,
+        estimator: Any,
+        n_samples: int,
+        score: Callable[[float], float] | None,
+        best_possible: float,
+        best_possible_held: float,
+    ):
+        self.estimator, self.n_samples, self.score = estimator, n_samples, score
+        self.best_possible, self.best_possible_held = best_possible, best_possible_held
         self.epochs = 0
-        self.converged = False
+        self.converged = self.prints = False
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
         """The learning rate of the epoch that comes, for each of its steps."""
@@ -53,9 +72,14 @@ class Watch(Callback):
         estimator.loss_ = progress.loss + self.best_possible
         estimator.loss_curve_.append(estimator.loss_)
         estimator.t_ += self.n_samples
-        if estimator.verbose:
+        if self.prints:
             print(f"Iteration {self.epochs}, loss = {estimator.loss_:.8f}")
-        self._count()
+        loss = progress.validation_loss
+        if loss is not None:
+            estimator.validation_loss_curve_.append(loss + self.best_possible_held)
+        if estimator.solver == "lbfgs":
+            return False  # it has its own rules, in scikit-learn too
+        self._count(loss)
         if estimator._no_improvement_count <= estimator.n_iter_no_change:
             return False
         what = "Validation score" if self.score else "Training loss"
@@ -63,24 +87,30 @@ class Watch(Callback):
         if estimator.solver == "sgd" and estimator.learning_rate == "adaptive" and self._rate > SLOWEST:
             estimator._slowdown *= SLOWER
             estimator._no_improvement_count = 0
-            if estimator.verbose:
+            if self.prints:
                 print(f"{text} Setting learning rate to {self._rate:f}")
             return False
-        if estimator.verbose:
+        if self.prints:
             print(f"{text} Stopping.")
         self.converged = True
         return True
 
-    def _count(self) -> None:
+    def _count(self, validation_loss: float | None) -> None:
         """Epochs in a row without an improvement, and the best so far."""
         estimator = self.estimator
         if self.score is None:
             latest, worse = estimator.loss_, estimator.loss_ > estimator.best_loss_ - estimator.tol
             estimator.best_loss_ = min(latest, estimator.best_loss_)
         else:
-            latest = self.score()
+            loss = math.nan if validation_loss is None else validation_loss + self.best_possible_held
+            latest = self.score(loss)
+            if math.isnan(latest) and math.isfinite(loss):  # a loss that is not ends the training by itself
+                raise DataError(
+                    f"scoring: the validation score is NaN after epoch {self.epochs}; give a scorer that can judge the "
+                    "validation set, or a larger set"
+                )
             estimator.validation_scores_.append(latest)
-            if estimator.verbose:
+            if self.prints:
                 print(f"Validation score: {latest:f}")
             worse = latest < estimator.best_validation_score_ + estimator.tol
             if latest > estimator.best_validation_score_:

@@ -5,6 +5,7 @@ refusals; any other word or error is a fault.
 """
 
 from probes.common import make, quietly, used
+from probes.estimators import ESTIMATORS
 from probes.inputs import INPUTS
 from probes.methods import METHODS, OTHERS
 from probes.parameters import every_parameter
@@ -66,4 +67,5 @@ GROUPS = {
     "method of Network": METHODS,
     "network": OTHERS,
     "X and Y": INPUTS,
+    **ESTIMATORS,
 }

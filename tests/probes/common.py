@@ -6,7 +6,6 @@ import numpy as np
 from conftest import host, make_targets
 
 from accelnn import Network
-from accelnn.losses import LOSSES
 
 M = 20
 
@@ -19,7 +18,7 @@ def data(net):
     """Examples that the network's loss accepts."""
     rng = np.random.default_rng(0)
     X = rng.uniform(-1.0, 1.0, size=(net.sizes[0], M))
-    return X, make_targets(LOSSES[net.loss, net.output].targets, net.sizes[-1], M, rng)
+    return X, make_targets(net.loss_entry.targets, net.sizes[-1], M, rng)
 
 
 def used(net, **options):

@@ -1,9 +1,11 @@
 """Every kind of array that X and Y may be."""
 
+import tempfile
 from types import SimpleNamespace
 
 import numpy as np
 from probes.common import M, make, used
+from scipy import sparse
 
 # Small whole numbers, which every kind holds exactly. The targets are one-hot columns, and 0 or 1 for one output.
 rng = np.random.default_rng(2)
@@ -32,6 +34,15 @@ def read_only(array):
     return array
 
 
+def memory_map(array):
+    with tempfile.TemporaryFile() as file:
+        np.save(file, array)
+        file.seek(0)
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
 CONVERSIONS = {
     "float64": lambda array, _: array,
     "float32": lambda array, _: array.astype(np.float32),
@@ -42,6 +53,7 @@ CONVERSIONS = {
     "every other column of a larger array": lambda array, _: np.repeat(array, 2, axis=1)[:, ::2],
     "read-only": lambda array, _: read_only(array),
     "lists": lambda array, _: array.tolist(),
+    "a memory map": lambda array, _: memory_map(array),
     "the backend's own arrays": lambda array, backend: backend.from_host(array),
     "DLPack in the host's memory": lambda array, _: producer(array, *DLPACK),
     "DLPack on a GPU": lambda array, backend: producer(on_gpu(array, backend), *DLPACK),
@@ -57,6 +69,19 @@ def converted(convert):
         if backend.name == "reference":
             return used(net, X=X, Y=Y)
         return used(net, X=convert(X, backend), Y=convert(Y, backend))
+
+    return probe
+
+
+SPARSE = sparse.csr_array, sparse.csc_array, sparse.coo_array, sparse.csr_matrix
+
+
+def sparse_input(kind):
+    """X as a sparse array; the reference gets it dense."""
+
+    def probe(backend, dtype):
+        net = make(backend, output="softmax", dtype=dtype)
+        return used(net, X=X if backend.name == "reference" else kind(X), Y=Y, dropout=0.5)
 
     return probe
 
@@ -81,6 +106,7 @@ def targets(vector, **options):
 
 INPUTS = {
     **{kind: converted(convert) for kind, convert in CONVERSIONS.items()},
+    **{f"X: scipy.sparse.{kind.__name__}": sparse_input(kind) for kind in SPARSE},
     "predictions as the backend's own arrays": own_prediction,
     "class numbers": targets(CLASSES, output="softmax"),
     "class numbers as a list": targets(CLASSES.tolist(), output="softmax"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import host
-from probes.common import by_name, data, make, missing, used
+from probes.common import M, by_name, data, make, missing, used
 
 from accelnn import DivergenceError, Network
 
@@ -59,8 +59,15 @@ def gradient(net):
 
 def block(net):
     """Each backend has its own."""
-    assert net.block >= 1
+    assert net.block(net.layout) >= 1
     return []
+
+
+def layout(net):
+    """The network's own unless a layer drops units."""
+    X, _ = data(net)
+    assert net.layout_for(X) is net.layout
+    return [net.layout_for(X, [0.5, 0.0]).table]
 
 
 PUBLIC = {
@@ -71,6 +78,9 @@ PUBLIC = {
     "loss_and_gradient": gradient,
     "fit": used,
     "check": lambda net: arrays([net.check(*data(net))]),
+    "examples": lambda net: arrays([net.examples(*data(net), sample_weight=np.arange(M)).arrays]),
+    "layout_for": layout,
+    "layer_output": lambda net: [host(net.layer_output(data(net)[0], l)) for l in (1, 2)],
     "plan": plan,
     "save": save,
     "load": load,

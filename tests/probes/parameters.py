@@ -7,10 +7,30 @@ from conftest import host
 from probes.common import M, by_name, data, make, missing, used
 
 from accelnn import Callback, Network, Optimizer
+from accelnn.customloss import custom_loss
+from accelnn.losses import loss
+from accelnn.schedules import Cosine, ReduceOnPlateau, Step
 
 rng = np.random.default_rng(1)
 X, X2 = rng.uniform(-1.0, 1.0, size=(2, 3, M))
 Y, Y2 = rng.uniform(0.0, 1.0, size=(2, 2, M))
+WEIGHTS = rng.integers(0, 4, size=M)
+# Every kind, by name where its default changes something within three epochs.
+SCHEDULES = [
+    *("exponential", "cosine", "one_cycle"),
+    *(Step(every=1), Cosine(warmup=1, epochs=9), ReduceOnPlateau(patience=0, threshold=0.99)),
+]
+
+
+def bounded(z, y):
+    """The square of a residual over one and the same (Geman, McClure 1985)."""
+    r = z - y
+    return r * r / (1.0 + r * r)
+
+
+def bounded_gradient(z, y):
+    r = z - y
+    return 2.0 * r / ((1.0 + r * r) * (1.0 + r * r))
 
 
 class StopAfterOneEpoch(Callback):
@@ -28,12 +48,12 @@ VALUES = {
         "sizes": [(3, 5, 6, 2), np.array([3, 2])],
         "activations": ["gelu", ["relu"]],
         "output": ["identity"],
-        "loss": ["huber"],
+        "loss": ["huber", loss("quantile", "sigmoid", level=0.9), custom_loss(bounded, bounded_gradient, "sigmoid")],
         "init": ["he"],
         "seed": [7],
         "dtype": ["float64", np.dtype("float64"), np.float64],
     },
-    Network.loss_and_gradient: {"X": [X], "Y": [Y], "l2": [0.3]},
+    Network.loss_and_gradient: {"X": [X], "Y": [Y], "l2": [0.3], "sample_weight": [WEIGHTS]},
     Network.fit: {
         "X": [X],
         "Y": [Y],
@@ -42,10 +62,12 @@ VALUES = {
         "epochs": [3],
         "batch_size": [None, 5],
         "shuffle": [False],
-        "validation": [(X2, Y2)],
+        "validation": [(X2, Y2), (X2, Y2, WEIGHTS)],
         "l2": [0.3],
         "clip_norm": [0.01],
         "callbacks": [[StopAfterOneEpoch()], [StopAfterOneCall()]],
+        "sample_weight": [WEIGHTS],
+        "dropout": [0.5, [0.25]],
     },
 }
 
@@ -114,6 +136,16 @@ def resumed(backend, dtype):
     return found[0]
 
 
+def scheduled(backend, dtype):
+    """Three epochs: the first that a plateau's schedule can slow down is the third."""
+    plain, found = used(make(backend, dtype=dtype), epochs=3), []
+    for schedule in SCHEDULES:
+        changed = used(make(backend, dtype=dtype), epochs=3, schedule=schedule)
+        assert np.any(changed[-2] != plain[-2]), f"schedule={schedule!r} makes no difference"
+        found += changed
+    return found
+
+
 PLACES = {"backend": on_named_backend, "threads": with_threads, "device": on_device}
 
 
@@ -123,6 +155,6 @@ def every_parameter(function):
     if function is Network.__init__:
         known |= PLACES
     if function is Network.fit:
-        known["resume"] = resumed
+        known |= {"resume": resumed, "schedule": scheduled}
     names = list(inspect.signature(function).parameters)[1:]  # without self
     return {name: known.get(name) or missing(f"{name} of {function.__qualname__}") for name in names}
