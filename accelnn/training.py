@@ -161,6 +161,9 @@ def train(
         network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch
         raise
+    except BaseException:  # Ctrl-C: what was trained stays
+        network.steps_trained += run.steps_done
+        raise
     network.steps_trained += run.steps_done
     network.optimizer_state = run.memory.give_state(network, run)
     run.memory.spare()

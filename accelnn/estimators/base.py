@@ -4,6 +4,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from accelnn import checks
 from accelnn.backends import get_backend
 from accelnn.backends.base import Backend
 from accelnn.callbacks import Callback
@@ -178,6 +180,8 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             if held is None and (self._stops or self._needs_held_out()):
                 rows, held = self._split(rows, backend)
             rows, held = self._settled(rows, held, first, part)
+            rows = inputs.in_precision(rows)
+            held = None if held is None else inputs.in_precision(held, "" if eval_set is None else "eval_set ")
             tasks.begin(X, y, sample_weight)
             fault = self._train(rows, held, part, tasks)
             if not part:
@@ -222,7 +226,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         y = inputs.target_array(y, X.shape[0], backend, f"{prefix}y")
         y, Y = self._targets(y, f"{prefix}y", first, classes)
         weights = inputs.vector(f"{prefix}sample_weight", sample_weight, len(Y), backend)
-        return Rows(X, y, Y.astype(X.dtype, copy=False), weights)
+        return Rows(X, y, Y, weights)
 
     def _eval_rows(self, eval_set: Sequence[Any], backend: Backend) -> Rows:
         if not isinstance(eval_set, Sequence) or len(eval_set) not in (2, 3):
@@ -232,6 +236,8 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
 
     def _split(self, rows: Rows, backend: Backend) -> tuple[Rows, Rows]:
         """Examples to train on and to judge by: the same in every call, so that none has been trained on before."""
+        if self.validation_fraction == 0:
+            raise DataError("validation_fraction: 0 leaves nothing to judge by; give a number above 0, or an eval_set")
         random = np.random.RandomState()
         random.set_state(self._split_state)
         train, held = train_test_split(
@@ -244,6 +250,11 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             raise DataError(
                 "validation_fraction: leaves fewer than 2 examples for validation; increase it, or give more data"
             )
+        for part, what in ((train, "train on"), (held, "judge by")):
+            if rows.weights is not None and not rows.weights[part].any():
+                raise DataError(
+                    f"sample_weight: every example to {what} has weight 0; give an eval_set, or other weights"
+                )
         return inputs.some(rows, train, backend), inputs.some(rows, held, backend)
 
     def _check_going_on(self, sizes: list[int], backend: Backend) -> None:
@@ -326,7 +337,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
                     advice = "were not enough to converge; give more, or a larger tol"
                     fault = "" if enough else f"{self.solver}: {epochs} epochs (max_iter) {advice}"
         self.n_iter_ = watch.epochs
-        self.stopped_ = watch.converged
+        self.stopped_ = watch.converged and (stops or not part)
         if stops and (not part or self.stopped_):
             self._latest = self._theta()
             net.theta = self._best
@@ -381,11 +392,18 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         # Of the estimator as it is at that time, who has not seen the names of the features.
         scorer = check_scoring(self, scoring=self.scoring)
         weights = {} if held.weights is None else {"sample_weight": held.weights}
+        # On the host, where scikit-learn's scorers compute.
+        X = held.X if checks.is_sparse(held.X) else checks.on_host(held.X, self.network_.backend)
 
         def score(loss: float) -> float:
             twin = copy.copy(self)
             twin.__dict__.pop("feature_names_in_", None)
-            return float(scorer(twin, held.X, held.y, **weights))
+            try:
+                return float(scorer(twin, X, held.y, **weights))
+            except TypeError as problem:
+                if not weights:
+                    raise
+                raise DataError(f"scoring: {self.scoring!r} cannot take weights of the examples ({problem})") from None
 
         return score
 
@@ -447,4 +465,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
 
 
 def _network_state(net: Network) -> tuple[Any, ...]:
-    return net.theta.copy(), net.epochs_trained, net.steps_trained, net.optimizer_state
+    steps = net.optimizer_state
+    if steps is not None:
+        steps = replace(steps, vectors=steps.vectors.copy())  # the next run may take its memory
+    return net.theta.copy(), net.epochs_trained, net.steps_trained, steps

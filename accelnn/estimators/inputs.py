@@ -16,7 +16,7 @@ from accelnn import checks
 from accelnn.backends.base import Backend
 from accelnn.errors import DataError
 
-__all__ = ["Rows", "features", "like", "require_finite", "score", "some", "target_array", "vector"]
+__all__ = ["Rows", "features", "in_precision", "like", "require_finite", "score", "some", "target_array", "vector"]
 
 FLOATS = (np.float64, np.float32)
 
@@ -46,6 +46,25 @@ def some(rows: Rows, chosen: np.ndarray, backend: Backend) -> Rows:
     on_host = isinstance(X, np.ndarray) or checks.is_sparse(X)
     X = X[chosen] if on_host else backend.xp.take(X, backend.from_host(chosen), axis=0)
     return Rows(X, *(None if part is None else part[chosen] for part in host))
+
+
+def in_precision(rows: Rows, prefix: str = "") -> Rows:
+    """With Y of X's type.
+
+    Raises
+    ------
+    DataError
+        For a target that it cannot hold.
+    """
+    with np.errstate(over="ignore"):
+        Y = rows.Y.astype(rows.X.dtype, copy=False)
+    bad = np.flatnonzero(~np.isfinite(Y).all(axis=1)) if Y.dtype.itemsize < 8 else ()
+    if len(bad):
+        row, word = bad[0], np.dtype(Y.dtype).name
+        raise DataError(
+            f"{prefix}y: row {row} is {rows.y[row]}, too large for {word}, X's type; scale y, or give X in float64"
+        )
+    return rows._replace(Y=Y)
 
 
 def features(estimator: Any, X: Any, backend: Backend, name: str = "X", reset: bool = False) -> Any:

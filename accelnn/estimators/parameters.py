@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 
 from accelnn.activations import HIDDEN
 from accelnn.callbacks import Callback
@@ -22,6 +23,8 @@ __all__ = ["activations", "batch_size", "check", "hidden_layers", "optimizer", "
 ACTIVATIONS = {"logistic": "sigmoid", **{name: name for name in HIDDEN}}  # scikit-learn's name, and ours
 SOLVERS = ("adam", "sgd", "lbfgs")
 LEARNING_RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's, of which the last two are for sgd
+
+CALIBRATIONS = ("sigmoid", "isotonic", "temperature")  # the last one from scikit-learn 1.8 on
 
 # Lowest and highest number, and whether each of them is allowed.
 _REALS = {
@@ -79,8 +82,10 @@ def check(model: Any) -> None:
     verbose = model.verbose
     if not isinstance(verbose, bool | np.bool_ | Integral) or verbose < 0:
         raise DataError(f"verbose: {verbose!r} is neither True nor False, nor a whole number from 0 on")
-    if model.early_stopping and model.validation_fraction == 0:
-        raise DataError("validation_fraction: 0 leaves nothing for early_stopping to judge by; give a number above 0")
+    if model.scoring is not None and not callable(model.scoring):
+        require_known("scoring", model.scoring, ("loss", *get_scorer_names()))
+    if getattr(model, "calibration", None) is not None:
+        require_known("calibration", model.calibration, CALIBRATIONS)
     size = model.batch_size
     if size != "auto" and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
         raise DataError(f"batch_size: {size!r} is neither 'auto' nor a whole number of at least 1")
