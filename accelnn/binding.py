@@ -5,9 +5,12 @@ name. A :class:`Binding` copies such a function with a backend's verbs in place 
 calls in turn are copied with it, so binding the page's entry point binds the whole page.
 """
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 from types import CodeType, FunctionType
 from typing import Any
+
+from accelnn import elementary
 
 __all__ = ["Binding", "free"]
 
@@ -23,25 +26,38 @@ class Binding:
     Parameters
     ----------
     names : mapping of str to object
-        What each bare name stands for in the copies.
+        What each bare name stands for in the copies. In a function from outside accelnn only those names are taken
+        that mean :mod:`accelnn.elementary`'s there, or nothing: its own `sign`, or its own constant, stays its own.
     wrap : callable, optional
         Applied to every copy, for instance a compiler.
     constant : callable, optional
         Applied to every float constant, for instance ``numpy.float32``: a compiler that gives a plain ``0.5``
         double precision would otherwise compute a float32 formula in float64.
+    kept : collection of functions
+        Which are not copied where a function names them.
     """
 
     def __init__(
-        self, names: Mapping[str, Any], wrap: Callable | None = None, constant: Callable[[float], Any] | None = None
+        self,
+        names: Mapping[str, Any],
+        wrap: Callable | None = None,
+        constant: Callable[[float], Any] | None = None,
+        kept: Collection[FunctionType] = (),
     ):
         self.names = dict(names)
         self.wrap = wrap or (lambda function: function)
         self.constant = constant or (lambda number: number)
+        self.kept = frozenset(kept)
         self._copies: dict[FunctionType, Any] = {}
+        self._lock = threading.RLock()  # a copy may be looked up before its names have their meanings
 
     def __call__(self, function: Callable) -> Any:
         """The copy of a plain Python function under this binding; the same object each time."""
         assert isinstance(function, FunctionType)
+        with self._lock:
+            return self._bound(function)
+
+    def _bound(self, function: FunctionType) -> Any:
         if function not in self._copies:
             meanings: dict[str, Any] = {"__builtins__": __builtins__, "__name__": function.__module__}
             code = self._with_constants(function.__code__)
@@ -54,10 +70,12 @@ class Binding:
             )
             self._copies[function] = self.wrap(copy)
             for name in _names(code):
-                if name in self.names:
+                given = function.__globals__.get(name, free)
+                taken = _is_ours(function) or given is free or given is getattr(elementary, name, None)
+                if name in self.names and taken:
                     meanings[name] = self._meaning(self.names[name], function)
                 elif name in function.__globals__:
-                    meanings[name] = self._meaning(function.__globals__[name], function)
+                    meanings[name] = self._meaning(given, function)
         return self._copies[function]
 
     def _with_constants(self, code: CodeType) -> CodeType:
@@ -72,12 +90,19 @@ class Binding:
 
     def _meaning(self, value: Any, user: FunctionType) -> Any:
         """What `value` becomes where `user` names it: a function of ours or of the user's package is bound as well."""
-        if isinstance(value, FunctionType) and value.__module__.partition(".")[0] in (
-            "accelnn",
-            user.__module__.partition(".")[0],
-        ):
+        if isinstance(value, FunctionType) and value in self.kept:
+            return value
+        if isinstance(value, FunctionType) and (_is_ours(value) or _package(value) == _package(user)):
             return self(value)
         return self.constant(value) if isinstance(value, float) else value
+
+
+def _package(function: FunctionType) -> str:
+    return function.__module__.partition(".")[0]
+
+
+def _is_ours(function: FunctionType) -> bool:
+    return _package(function) == "accelnn"
 
 
 def _names(code: CodeType) -> set[str]:

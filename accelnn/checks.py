@@ -1,6 +1,7 @@
 """Arguments at the door: arrays become what the equations expect, or an error names what is wrong with them."""
 
 import math
+import sys
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -67,8 +68,8 @@ def number(argument: str, value: Any, *, positive: bool = False, finite: bool = 
 
 def is_sparse(array: Any) -> bool:
     """Whether it is one of scipy.sparse, which is not imported to find out."""
-    kind = type(array)
-    return kind is not np.ndarray and kind.__module__.startswith("scipy.sparse")
+    scipy_sparse = None if type(array) is np.ndarray else sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and scipy_sparse.issparse(array)
 
 
 def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -> Any:
@@ -94,6 +95,8 @@ def matrix(argument: str, array: Any, rows: int, dtype: str, backend: Backend) -
     if array.shape[1] == 0:
         raise DataError(f"{argument}: has no examples (shape {tuple(array.shape)})")
     if sparse:
+        if not backend.takes_sparse:
+            raise DataError(f"{argument}: is sparse, which backend={backend.name!r} cannot read; use toarray()")
         return _sparse_columns(argument, array, dtype, backend)
     _finite(argument, array, backend, "remove or impute it")
     columns = _columns(array, dtype, backend)
@@ -108,6 +111,8 @@ def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str
     A vector of m numbers is taken for one output; for cross-entropy, a vector of m class numbers 0 .. n_L - 1
     becomes one-hot columns.
     """
+    if is_sparse(array):
+        raise DataError(f"{argument}: is sparse; targets are small, so pass {argument}.toarray()")
     array = as_array(argument, array, backend)
     if array.ndim == 1 and loss.targets == "distribution":
         array = _one_hot(argument, on_host(array, backend), rows)
@@ -121,14 +126,16 @@ def targets(argument: str, array: Any, m: int, loss: Loss, rows: int, dtype: str
     return Y
 
 
-def weights(argument: str, array: Any, m: int, dtype: str, backend: Backend) -> tuple[np.ndarray, float]:
-    """Weights of m examples with mean 1, of shape (1, m), and m over the sum of those given.
+def weights(argument: str, array: Any, m: int, backend: Backend) -> np.ndarray:
+    """Weights of m examples, on the host, in double precision.
 
     Raises
     ------
     DataError
         For another shape, or a weight that is negative, NaN or infinite (with its place), or none above 0.
     """
+    if is_sparse(array):
+        raise DataError(f"{argument}: is sparse; give one weight for each example")
     array = on_host(as_array(argument, array, backend), backend)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{argument}: holds {array.dtype} values; give numbers")
@@ -138,16 +145,19 @@ def weights(argument: str, array: Any, m: int, dtype: str, backend: Backend) -> 
     bad = np.flatnonzero(~(np.isfinite(w) & (w >= 0)))
     if bad.size:
         raise DataError(f"{argument}: {argument}[{bad[0]}] is {w[bad[0]]}; give finite weights from 0 on")
-    total = float(np.sum(w))
-    if total == 0.0:
+    if not w.any():
         raise DataError(f"{argument}: every weight is zero; give at least one above 0")
-    if math.isinf(total):
-        raise DataError(f"{argument}: the weights are too large to be added up; divide them by the largest")
-    return (w * (m / total)).astype(dtype)[None, :], m / total
+    with np.errstate(over="ignore"):
+        total = float(np.sum(w))
+    if not 1e-300 < total < 1e300:
+        raise DataError(f"{argument}: the weights sum to {total:g}; divide them by the largest")
+    return w
 
 
 def dropout_rates(argument: str, value: Any, hidden: int) -> list[float]:
     """One rate for each hidden layer, and 0 for the last layer; an empty list for none at all."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     if isinstance(value, Real):
         rates = [value] * hidden
     elif isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
@@ -156,7 +166,7 @@ def dropout_rates(argument: str, value: Any, hidden: int) -> list[float]:
         raise DataError(f"{argument}: {value!r} is no rate; give a number from 0 on and below 1, or one a hidden layer")
     if len(rates) != hidden:
         raise DataError(f"{argument}: has {len(rates)} rate(s) for {hidden} hidden layer(s); give one a hidden layer")
-    for rate in rates if hidden else [value]:
+    for rate in rates or ([value] if isinstance(value, Real) else []):
         if isinstance(rate, bool) or not isinstance(rate, Real) or not 0.0 <= float(rate) < 1.0:
             raise DataError(f"{argument}: {rate!r} is out of range; give a number from 0 on and below 1")
     return [*map(float, rates), 0.0] if any(rates) else []
@@ -220,6 +230,11 @@ def _sparse_columns(argument: str, array: Any, dtype: str, backend: Backend) -> 
     """Column by column, sorted, each place once; no copy where it is so already."""
     from scipy import sparse
 
+    if hasattr(array, "check_format"):
+        try:
+            array.check_format(full_check=True)  # a place outside would be read, and written to
+        except ValueError as problem:
+            raise DataError(f"{argument}: is no valid sparse array ({problem})") from None
     columns = sparse.csc_array(array)
     if columns.data.dtype.kind not in "fiub":
         raise DataError(f"{argument}: holds {columns.data.dtype} values; give numbers (float32 or float64)")

@@ -1,11 +1,16 @@
 """A loss of one's own: two formulas, looked at before anybody trains with them."""
 
 from collections.abc import Callable
+from types import FunctionType
+from typing import Any
 
 import numpy as np
 
+from accelnn import elementary
 from accelnn.activations import OUTPUTS
+from accelnn.backends.numpy.tape import Tape
 from accelnn.backends.recording import Recording
+from accelnn.binding import Binding
 from accelnn.errors import DataError, require_known
 from accelnn.losses import Loss
 
@@ -14,6 +19,11 @@ __all__ = ["custom_loss"]
 POINTS = 256  # at which the gradient is compared with the value's slope
 STEP = 1e-6  # of the central differences
 ALLOWED = 1e-5  # difference, relative to the slope from 1 on
+ROUNDING = 8 * np.finfo(np.float64).eps / STEP  # of the slope, for each unit of the value
+KEPT = 256  # pairs of formulas that are remembered
+
+_FUNCTIONS = {name: getattr(elementary, name) for name in elementary.__all__}
+_made: dict[Any, list[Callable]] = {}
 
 _TARGETS: dict[str, Callable] = {
     "real": lambda random: random.normal(size=POINTS),
@@ -32,7 +42,8 @@ def custom_loss(
     value : callable
         ``value(z, y)``: the loss of one output of one example, from the logit ``z`` (the prediction, where `output`
         is the identity) and the target ``y``. Written with arithmetic, `abs`, comparisons and the functions of
-        :mod:`accelnn.elementary`, so that every backend can compile it.
+        :mod:`accelnn.elementary`, imported by name, so that every backend can compile it. Numbers that it finds
+        outside of itself are those of now: after a change of one, make the loss again.
     gradient : callable
         ``gradient(z, y)``: its derivative with respect to ``z``.
     output : {"identity", "sigmoid", "exp"}
@@ -65,36 +76,70 @@ def custom_loss(
     """
     require_known("output", output, [known for known in OUTPUTS if known != "softmax"])
     require_known("targets", targets, _TARGETS)
-    for argument, formula in (("value", value), ("gradient", gradient)):
-        _require_formula(argument, formula)
+    # Copies, whose numbers stay what they are now.
+    freeze = Binding({}, kept=_FUNCTIONS.values())
+    formulas = [_formula(*pair, freeze) for pair in (("value", value), ("gradient", gradient))]
+    made_name = getattr(value, "__name__", "custom") if name is None else name
+    recording = Recording(*formulas, inputs=2)
+    key = recording.key(), targets
+    if key not in _made:
+        _check(*formulas, targets)
+        if len(_made) >= KEPT:
+            _made.clear()
+        _made[key] = formulas
+    # The same formulas are the same object, wherever they come from: a search, or a pickle, compiles them once.
+    remade = custom_loss, value, gradient, output, targets, made_name
+    return Loss(made_name, output, *_made[key], targets, remade=remade)
+
+
+def _check(value: Callable, gradient: Callable, targets: str) -> None:
+    """Hold the gradient against the value's slope, and what backends make of both against what Python does."""
     random = np.random.default_rng(0)
     z, y = random.normal(scale=2.0, size=POINTS), _TARGETS[targets](random)
+    y[: POINTS // 8], y[POINTS // 8 : POINTS // 4] = 0.0, 1.0  # which formulas like to single out
     with np.errstate(all="ignore"):
-        upper, lower, found = (_at(*pair, y) for pair in ((value, z + STEP), (value, z - STEP), (gradient, z)))
+        upper, lower = (_at("value", value, z + step, y) for step in (STEP, -STEP))
+        found = _at("gradient", gradient, z, y)
         slope = (upper - lower) / (2 * STEP)
-        wrong = ~(np.abs(found - slope) <= ALLOWED * np.maximum(1.0, np.abs(slope)))  # NaN is wrong too
+        allowed = ALLOWED * np.maximum(1.0, np.abs(slope)) + ROUNDING * np.abs(upper)
+        wrong = ~(np.abs(found - slope) <= allowed)  # NaN is wrong too
     if wrong.any():
         k = int(np.argmax(wrong))
         raise DataError(
             f"gradient: at z={z[k]:.6g}, y={y[k]:.6g} it is {found[k]:.6g}, but central differences of value give "
             f"{slope[k]:.6g}; it must be the derivative with respect to z, and finite"
         )
-    made_name = getattr(value, "__name__", "custom") if name is None else name
-    return Loss(made_name, output, value, gradient, targets, custom=True)
+    for argument, formula in (("value", value), ("gradient", gradient)):
+        recorded = np.empty_like(z)
+        with np.errstate(all="ignore"):
+            Tape(formula, arrays=2)((z, y), (), (recorded,))
+        if not np.allclose(recorded, _at(argument, formula, z, y), rtol=1e-9, atol=1e-9):
+            raise DataError(
+                f"{argument}: backends would compute something else than Python does; write it as arithmetic alone, "
+                "with where(condition, x, y) for a choice"
+            )
 
 
-def _require_formula(argument: str, formula: Callable) -> None:
-    """Record the formula, as backends do; what it cannot be recorded for is what no backend could compile."""
+def _formula(argument: str, formula: Any, freeze: Binding) -> Callable:
+    """A copy of the formula. It is recorded, as backends do; what cannot be recorded no backend could compile."""
+    if not isinstance(formula, FunctionType):
+        raise DataError(f"{argument}: {formula!r} is no Python function of z and y")
     try:
+        formula = freeze(formula)
         recording = Recording(formula, inputs=2)
     except Exception as problem:  # whatever a stranger's function may raise
         raise DataError(
             f"{argument}: cannot be used as a formula of z and y ({problem}); write it as a function of both, with "
-            "arithmetic, abs, comparisons and the functions of accelnn.elementary (where instead of if)"
+            "arithmetic, abs, comparisons and the functions of accelnn.elementary, imported by name (where instead of "
+            "if)"
         ) from None
     if len(recording.results) != 1 or not hasattr(recording.results[0], "operation"):
         raise DataError(f"{argument}: must return one number that depends on z or y")
+    return formula
 
 
-def _at(formula: Callable, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(np.asarray(formula(z, y), dtype=np.float64), z.shape)
+def _at(argument: str, formula: Callable, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    try:
+        return np.broadcast_to(np.asarray(formula(z, y), dtype=np.float64), z.shape)
+    except Exception as problem:  # whatever a stranger's function may raise
+        raise DataError(f"{argument}: cannot be computed for arrays z and y ({problem})") from None

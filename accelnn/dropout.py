@@ -54,9 +54,12 @@ class Dropout:
         return LEVELS / (LEVELS - self.thresholds[l])
 
     def mask(self, l: int, s: int, shape: tuple[int, int]) -> np.ndarray:
-        """Factors for layer l in step s, of shape (n_l, m), each column contiguous."""
+        """Factors for layer l in step s, of shape (n_l, m): 0, or `scale`."""
+        return self.stays(l, s, shape) * self.scale(l)
+
+    def stays(self, l: int, s: int, shape: tuple[int, int]) -> np.ndarray:
+        """Which units of layer l stay in step s, of shape (n_l, m), each column contiguous."""
         n, m = shape
         stream = np.random.Philox(key=self.key, counter=[0, l, self.first + s, 0])
         words = stream.random_raw(-(-n * m // 4)).astype("<u8", copy=False)
-        stays = words.view("<u2")[: n * m] >= self.thresholds[l]
-        return (stays * self.scale(l)).reshape(m, n).T
+        return (words.view("<u2")[: n * m] >= self.thresholds[l]).reshape(m, n).T

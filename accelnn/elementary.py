@@ -42,15 +42,19 @@ def sign(x):
 
 
 def maximum(x, y):
-    """The larger of an array and an array or number; NaN wins."""
-    return array_namespace(x).maximum(x, y)
+    """The larger of two, at least one of which is an array; NaN wins."""
+    return _namespace(x, y).maximum(x, y)
 
 
 def minimum(x, y):
-    """The smaller of an array and an array or number; NaN wins."""
-    return array_namespace(x).minimum(x, y)
+    """The smaller of two, at least one of which is an array; NaN wins."""
+    return _namespace(x, y).minimum(x, y)
 
 
 def where(condition, x, y):
     """``x`` where the condition holds, else ``y``; at most one of them is a number."""
     return array_namespace(condition).where(condition, x, y)
+
+
+def _namespace(x, y):
+    return array_namespace(y if type(x) in (int, float) else x)

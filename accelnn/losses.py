@@ -6,9 +6,10 @@ gradient is ``dZ[L] = A[L] - Y``. The losses of a residual also work behind a si
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cache
 from numbers import Real
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -37,8 +38,8 @@ class Loss:
     columnwise : bool
     parameters : tuple of pairs of str and float
         Numbers that the formulas hold, by name.
-    custom : bool
-        Whether the formulas came from outside.
+    remade : tuple, optional
+        A function and its arguments, from which another process makes the same loss.
     """
 
     name: str
@@ -48,14 +49,23 @@ class Loss:
     targets: str = "real"
     columnwise: bool = False
     parameters: tuple[tuple[str, float], ...] = ()
-    custom: bool = False
+    remade: tuple[Any, ...] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def custom(self) -> bool:
+        """Whether it is none of `LOSSES`, whatever it is called."""
+        return (self.name, self.output) not in LOSSES or self != _named(self.name, self.output, self.parameters)
 
     def __reduce__(self):
         # A loss of ours goes by its name, since its formulas may be bound copies, which nobody finds by theirs.
-        if self.custom:
-            fields = (self.name, self.output, self.value, self.gradient, self.targets, False, self.parameters, True)
-            return Loss, fields
-        return _named, (self.name, self.output, self.parameters)
+        if not self.custom:
+            return _named, (self.name, self.output, self.parameters)
+        if self.remade is not None:
+            return self.remade[0], self.remade[1:]
+        return Loss, tuple(getattr(self, part.name) for part in fields(self))
+
+    def __deepcopy__(self, memo: Any) -> "Loss":
+        return self  # nothing in it changes; a copy's formulas would be compiled again
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{k}={v:g}' for k, v in self.parameters)})" if self.parameters else self.name
@@ -215,6 +225,8 @@ def loss(name: "str | Loss | None", output: str, **parameters: float) -> Loss:
     if isinstance(name, Loss):
         if name.output != output:
             raise DataError(f"loss: {name.name!r} was made for output={name.output!r}, not {output!r}")
+        if parameters:
+            raise DataError(f"loss: {name.name!r} has its parameters already; leave out {', '.join(parameters)}")
         return name
     name = _MATCHED[output] if name is None else name
     require_known("loss", name, LOSS_NAMES)

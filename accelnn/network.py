@@ -1,5 +1,6 @@
 """A network: its sizes, activations and loss, its parameters, and the backend that computes with them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from accelnn import checks
 from accelnn.activations import HIDDEN, OUTPUTS, activation
 from accelnn.backends import BACKENDS, get_backend, why_auto
-from accelnn.errors import DataError, require_known
+from accelnn.errors import BackendUnavailableError, DataError, require_known
 from accelnn.initializers import initial_parameters
 from accelnn.losses import Loss
 from accelnn.losses import loss as find_loss
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from accelnn.schedules import Schedule
     from accelnn.training import History, OptimizerState
 
-__all__ = ["DTYPES", "Network", "Plan"]
+__all__ = ["DTYPES", "Examples", "Network", "Plan"]
 
 DTYPES = ("float32", "float64")
 
@@ -186,7 +187,13 @@ class Network:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _prepared={})
         if isinstance(self.backend, tuple):
-            self.backend = get_backend(*self.backend)
+            try:
+                self.backend = get_backend(*self.backend)
+            except BackendUnavailableError as problem:
+                self.backend = get_backend("auto")
+                warnings.warn(
+                    f"the network was made elsewhere and goes on with {self.backend.name}: {problem}", stacklevel=2
+                )
             # A copy where it is read-only: joblib maps files into memory.
             self._theta = self.backend.from_host(np.require(self._theta, requirements="W"))
             if self.optimizer_state is not None:
@@ -379,8 +386,8 @@ class Network:
         sample_weight : vector of length m, optional
             Weights of the examples, from 0 on. Only their ratios count, but in the penalty: J is
             ``sum_i w_i loss_i / sum_i w_i + l2 / (2 sum_i w_i) sum_l |W[l]|^2`` over all examples, so that a weight of
-            k equals the example k times, and 0 the example left out. A batch of m examples has its part of that sum,
-            times the number of examples over m.
+            k equals the example k times; an example of weight 0 is left out. A batch of m of the N examples has
+            ``N / (m sum_i w_i) (sum of its w_i loss_i + l2 / 2 sum_l |W[l]|^2)``.
         dropout : float or sequence of float
             The share of its units that each hidden layer leaves out of a step, in one number or one a hidden layer;
             the others are scaled up (Srivastava et al. 2014). Rates are rounded to multiples of ``2**-16``.
@@ -456,8 +463,22 @@ class Network:
             X, Y = self.check(X, Y, names[:2])
             if sample_weight is None:
                 return Examples((X, Y, self.backend.empty((X.shape[1], 0), self.dtype).T), 1.0)
-            w, scale = checks.weights(names[2], sample_weight, X.shape[1], self.dtype, self.backend)
+            given = checks.weights(names[2], sample_weight, X.shape[1], self.backend)
+            if not given.all():
+                # Not only their gradient would be multiplied by 0, but perhaps an infinity, too.
+                (kept,) = np.nonzero(given)
+                X, Y, given = self._columns(X, kept), self._columns(Y, kept), given[kept]
+            scale = len(given) / float(np.sum(given))
+            w = (given * scale).astype(self.dtype)[None, :]
             return Examples((X, Y, self.backend.from_host(w) if self.backend.owns(X) else w), scale)
+
+    def _columns(self, array: Any, examples: np.ndarray) -> Any:
+        """Some columns of an array of the host or of the backend, each contiguous."""
+        if checks.is_sparse(array):
+            return array[:, examples]
+        if isinstance(array, np.ndarray):
+            return array.T[examples].T
+        return self.backend.xp.take(array.T, self.backend.from_host(examples), axis=0).T
 
     def layout_for(self, X: Any, dropout: Sequence[float] = ()) -> Layout:
         """Where a pass over X finds its arrays, in training with these rates of dropout."""

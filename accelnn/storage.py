@@ -74,7 +74,7 @@ def save_model(
             "activations": network.activations,
             "output": network.output,
             "loss": network.loss,
-            "loss_parameters": dict(network.loss_entry.parameters),
+            **({"loss_parameters": dict(parameters)} if (parameters := network.loss_entry.parameters) else {}),
             "init": network.init,
             "seed": network.seed,
             "dtype": network.dtype,

@@ -67,15 +67,18 @@ class OptimizerState:
         Where the network's backend computes.
     epoch : int
         Epochs so far, which a schedule counts.
-    schedule : tuple of float
-        What a schedule remembers.
+    schedule : Schedule or None
+        The one of the latest run.
+    memory : tuple of float
+        What it remembers.
     """
 
     rule: str
     step: int
     vectors: Any
     epoch: int = 0
-    schedule: tuple[float, ...] = ()
+    schedule: Schedule | None = None
+    memory: tuple[float, ...] = ()
 
 
 def batch_order(seed: int, epoch: int, m: int) -> np.ndarray:
@@ -161,11 +164,10 @@ def train(
         network.theta[...] = run.memory.before
         network.epochs_trained = run.first_epoch
         raise
-    except BaseException:  # Ctrl-C: what was trained stays
-        network.steps_trained += run.steps_done
+    except BaseException:  # Ctrl-C, or an error of a callback's: what was trained stays
+        run.keep()
         raise
-    network.steps_trained += run.steps_done
-    network.optimizer_state = run.memory.give_state(network, run)
+    run.keep()
     run.memory.spare()
     return history
 
@@ -202,16 +204,13 @@ class _Memory:
         self.key = key
         self.before = backend.empty(n, dtype)
         self.dtheta = backend.zeros(n, dtype)
-        self.state: Any = None
         self.work = backend.workspace(layout, batch_size, dtype, steps)
         size = np.dtype(dtype).itemsize * (n * (2 + states) + layout.n_work * batch_size)
         self.worth_keeping = size <= SPARE_BYTES and isinstance(self.before, np.ndarray)
 
     @classmethod
-    def take(
-        cls, network: "Network", layout: Layout, states: int, batch_size: int, steps: int | None, resume: bool
-    ) -> "_Memory":
-        """Theta as it is now, a state of zeros or where the last run left it, and the rest as it may be."""
+    def take(cls, network: "Network", layout: Layout, states: int, batch_size: int, steps: int | None) -> "_Memory":
+        """Theta as it is now, and the rest as it may be."""
         backend = network.backend
         places = layout.table.tobytes(), layout.gathers
         key = (backend, backend.workers(), *places, network.dtype, states, batch_size, steps)
@@ -222,27 +221,25 @@ class _Memory:
         if memory is None or memory.key != key:
             memory = cls(network, layout, states, batch_size, steps, key)
         memory.before[...] = network.theta
-        if memory.state is None:
-            memory.state = backend.empty((states, network.layout.n_parameters), network.dtype)
-        memory.state[...] = network.optimizer_state.vectors if resume and network.optimizer_state else 0
         return memory
-
-    def give_state(self, network: "Network", run: "_Run") -> OptimizerState:
-        """The state that a run ended with, now the network's; what the network had before is the next run's memory."""
-        state = OptimizerState(
-            run.optimizer.rule.name,
-            run.first_step + run.steps_done,
-            self.state,
-            run.past_epochs + run.steps_done // run.batches,
-            run.schedule_state,
-        )
-        old = network.optimizer_state
-        self.state = old.vectors if old is not None and old.vectors.shape == state.vectors.shape else None
-        return state
 
     def spare(self) -> None:
         """Keep it for the next run."""
         self._spare[:] = [self] if self.worth_keeping else []
+
+
+def _rates(what: str, answer: Any, steps: np.ndarray) -> np.ndarray:
+    """What somebody's function has answered, if it is one number of 0 or more for each step."""
+    try:
+        rates = np.asarray(answer, dtype=np.float64)
+    except (TypeError, ValueError):
+        rates = np.empty(0)
+    if rates.shape != steps.shape or not np.all(np.isfinite(rates)) or np.any(rates < 0):
+        raise DataError(
+            f"{what} must give an array with a finite number of 0 or more for each of the {len(steps)} steps that it "
+            f"is asked for, {steps[0]} to {steps[-1]}"
+        )
+    return rates
 
 
 class _Run:
@@ -271,8 +268,9 @@ class _Run:
         self.steps_done = 0
         self.rate = learning_rate if callable(learning_rate) else lambda step: np.full(len(step), learning_rate)
         self.schedule = schedule
-        self.schedule_state = (past.schedule if past else ()) or (schedule.start if schedule else ())
-        self.rates = dropout
+        goes_on = past is not None and past.schedule == schedule
+        self.schedule_state = past.memory if goes_on and past else schedule.start if schedule else ()
+        self.dropout_rates = dropout
         self.drop: Any = None
         self.epochs, self.batch_size, self.shuffle, self.validation = epochs, batch_size, shuffle, validation
         self.callbacks, self.history = callbacks, History()
@@ -296,13 +294,15 @@ class _Run:
 
         backend = network.backend
         steps = self.batches if self.each_epoch else None
-        layout = network.layout_for(X, dropout)
-        self.memory = memory = _Memory.take(network, layout, len(optimizer.rule.state), batch_size, steps, resume)
+        layout, states = network.layout_for(X, dropout), len(optimizer.rule.state)
+        self.memory = memory = _Memory.take(network, layout, states, batch_size, steps)
+        self.state = backend.empty((states, layout.n_parameters), network.dtype)
+        self.state[...] = past.vectors if past else 0
         self.arguments = (
             *examples.arrays,
             network.theta,
             memory.dtheta,
-            memory.state,
+            self.state,
             backend.layout(layout),
             backend.activations([*network.activations, "identity"], network.dtype),
             backend.loss(network.loss_entry, network.dtype),
@@ -325,6 +325,18 @@ class _Run:
         for callback in self.callbacks:
             callback.on_fit_end(self.progress(self.steps_done // self.batches, self.steps_done))
         return self.history
+
+    def keep(self) -> None:
+        """Leave the network where the run has come to."""
+        self.network.steps_trained += self.steps_done
+        self.network.optimizer_state = OptimizerState(
+            self.optimizer.rule.name,
+            self.first_step + self.steps_done,
+            self.state,
+            self.past_epochs + self.steps_done // self.batches,
+            self.schedule,
+            self.schedule_state,
+        )
 
     def group_size(self, epoch: int) -> int:
         """How many epochs to lay out at once: about one call's worth."""
@@ -353,8 +365,8 @@ class _Run:
         if self.losses is None or self.losses.shape != (len(steps),):
             self.losses = backend.zeros(len(steps), "float64")
 
-        if any(self.rates):
-            masks = Dropout.of(self.rates, network.seed, network.steps_trained + epoch * batches)
+        if any(self.dropout_rates):
+            masks = Dropout.of(self.dropout_rates, network.seed, network.steps_trained + epoch * batches)
             self.drop = backend.dropout(masks, self.drop)
 
         done = 0
@@ -389,21 +401,13 @@ class _Run:
 
     def learning_rates(self, steps: np.ndarray, epoch: int) -> np.ndarray:
         """The answer of the function of steps, checked, times the schedule's; `epoch` is the first step's."""
-        answer = self.rate(steps)
-        try:
-            alpha = np.asarray(answer, dtype=np.float64)
-        except (TypeError, ValueError):
-            alpha = np.empty(0)
-        if alpha.shape != steps.shape or not np.all(np.isfinite(alpha)) or np.any(alpha < 0):
-            raise DataError(
-                f"learning_rate: the schedule must give an array with a finite number of 0 or more for each of the "
-                f"{len(steps)} steps that it is asked for, {steps[0]} to {steps[-1]}"
-            )
+        alpha = _rates("learning_rate: the function", self.rate(steps), steps)
         if self.schedule is not None:
             # Whole epochs and a fraction apart: the same numbers wherever a run began.
             number, place = np.divmod(np.arange(len(steps)), self.batches)
             t = (self.past_epochs + epoch + number) + place / self.batches
-            alpha = alpha * self.schedule.factors(t, self.past_epochs + self.epochs, self.schedule_state)
+            factors = self.schedule.factors(t, self.past_epochs + self.epochs, self.schedule_state)
+            alpha = alpha * _rates(f"schedule: {self.schedule!r}", factors, steps)
         return alpha
 
     def pace(self, steps: int, seconds: float) -> None:

@@ -321,12 +321,12 @@ BAD_FIT = {
     ),
     "a schedule of one number": (
         {"learning_rate": lambda step: 0.1},
-        r"^learning_rate: the schedule must give an array",
+        r"^learning_rate: the function must give an array",
     ),
-    "a schedule of nothing": ({"learning_rate": lambda step: None}, r"^learning_rate: the schedule"),
-    "a schedule of words": ({"learning_rate": lambda step: ["fast"] * len(step)}, r"^learning_rate: the schedule"),
-    "a schedule below zero": ({"learning_rate": lambda step: -0.1 - step}, r"^learning_rate: the schedule"),
-    "a schedule of nan": ({"learning_rate": lambda step: step * nan}, r"^learning_rate: the schedule"),
+    "a schedule of nothing": ({"learning_rate": lambda step: None}, r"^learning_rate: the function"),
+    "a schedule of words": ({"learning_rate": lambda step: ["fast"] * len(step)}, r"^learning_rate: the function"),
+    "a schedule below zero": ({"learning_rate": lambda step: -0.1 - step}, r"^learning_rate: the function"),
+    "a schedule of nan": ({"learning_rate": lambda step: step * nan}, r"^learning_rate: the function"),
 }
 
 

@@ -47,6 +47,8 @@ LINES = (
     "where({0} > 0.0, {1}, {2})",
     "where({0} <= {1}, {2}, 0.5)",
     "where({0} < {2}, 1.0, {1})",
+    "where({0} == {1}, {2}, 0.5)",
+    "where({0} != 0.0, {1}, {2})",
     "where({0} >= {1}, where({1} > {2}, {0}, {1}), {2})",
 )
 
@@ -72,7 +74,7 @@ class Formula:
         return values if isinstance(values, tuple) else (values,)
 
     def tape(self):
-        return Tape(self.function(ELEMENTARY), arrays=self.arrays, numbers=self.numbers)
+        return Tape(self.function({}), arrays=self.arrays, numbers=self.numbers)
 
 
 @st.composite

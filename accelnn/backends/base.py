@@ -42,12 +42,16 @@ class Backend:
         Most threads that were asked for.
     page : str
         How the page runs.
+    takes_sparse : bool
+        Whether X may be a ``scipy.sparse.csc_array``, which `batch`, `linear_activation` and `linear_gradients` then
+        have to know.
     pass_elements : int
         Of the workspace for a pass without training; more examples are taken block by block.
     """
 
     name = "reference"
     page = "interpreted, one verb after another"
+    takes_sparse = False
     pass_elements = 2**20
 
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):

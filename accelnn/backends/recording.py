@@ -56,6 +56,11 @@ class Value:
     def __rtruediv__(self, other):
         return self._apply("divide", other, self)
 
+    def __pow__(self, exponent):
+        if exponent not in (1, 2, 3, 4):
+            raise TypeError(f"a power of {exponent!r} is no formula; write products, or exp and log1p")
+        return self if exponent == 1 else self ** (exponent - 1) * self
+
     def __neg__(self):
         return self._apply("negative", self)
 
@@ -73,6 +78,14 @@ class Value:
 
     def __ge__(self, other):
         return self._apply("greater_equal", self, other, boolean=True)
+
+    def __eq__(self, other):
+        return self._apply("equal", self, other, boolean=True)
+
+    def __ne__(self, other):
+        return self._apply("not_equal", self, other, boolean=True)
+
+    __hash__ = object.__hash__
 
     def __bool__(self):
         raise TypeError("a formula may not branch on a value; write where(condition, x, y)")
@@ -101,6 +114,16 @@ class Recording:
         for formula in formulas:
             value = _RECORDED(formula)(*self.inputs)
             self.results.extend(value if isinstance(value, tuple) else (value,))
+
+    def key(self) -> tuple[Any, ...]:
+        """What the formulas do, without what they are called: equal for equal formulas."""
+        numbers = {id(value): ("value", k) for k, value in enumerate([*self.inputs, *self.operations])}
+
+        def word(operand: Any) -> Any:
+            return numbers[id(operand)] if isinstance(operand, Value) else ("number", repr(float(operand)))
+
+        steps = ((value.operation, *map(word, value.operands)) for value in self.operations)
+        return (*steps, *map(word, self.results))
 
     def append(self, operation: str, operands: tuple, boolean: bool = False) -> Value:
         """The result of one more operation, or of the same one before."""

@@ -2,9 +2,9 @@
 
 import contextlib
 import copy
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from accelnn.estimators import inputs, lbfgs, parameters
 from accelnn.estimators.inputs import Rows
 from accelnn.estimators.protocol import CallbackSupportMixin, Tasks, fit_tasks
 from accelnn.estimators.stopping import Watch
+from accelnn.estimators.weights import Weights
 from accelnn.losses import Loss
 from accelnn.losses import loss as find_loss
 from accelnn.network import Network
 from accelnn.progress import Bar, shown
+from accelnn.training import evaluate
 
 if TYPE_CHECKING:
     from accelnn.plots import HistoryDisplay
@@ -78,13 +80,21 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
 
     @property
     def coefs_(self) -> list[np.ndarray]:
-        """Weights of each layer, of shape (inputs, units): on a CPU the network's own memory."""
-        return [self.network_.backend.to_host(W).T for W in self._fitted().W[1:]]
+        """Weights of each layer, of shape (inputs, units): on a CPU the network's own memory. They can be assigned."""
+        return Weights(self._fitted(), "W")
+
+    @coefs_.setter
+    def coefs_(self, arrays: Sequence[Any]) -> None:
+        self.coefs_[:] = arrays
 
     @property
     def intercepts_(self) -> list[np.ndarray]:
-        """Bias of each layer, of shape (units,)."""
-        return [self.network_.backend.to_host(b)[:, 0] for b in self._fitted().b[1:]]
+        """Bias of each layer, of shape (units,). They can be assigned."""
+        return Weights(self._fitted(), "b")
+
+    @intercepts_.setter
+    def intercepts_(self, arrays: Sequence[Any]) -> None:
+        self.intercepts_[:] = arrays
 
     @property
     def n_layers_(self) -> int:
@@ -168,7 +178,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     ) -> "Multilayer":
         parameters.check(self)
         # The tasks come first: what scikit-learn marks on the estimator for them must outlast an error.
-        with fit_tasks(self, 1 if part else self.max_iter, not part) as tasks, self._unharmed():
+        with fit_tasks(self, 1 if part else self.max_iter, not part) as tasks, self._unharmed(first):
             backend = get_backend(self.backend, device=self.device)
             rows = self._rows(X, y, sample_weight, backend, first, classes)
             sizes = [rows.X.shape[1], *parameters.hidden_layers(self.hidden_layer_sizes), rows.Y.shape[1]]
@@ -192,11 +202,11 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         return self
 
     @contextlib.contextmanager
-    def _unharmed(self) -> Iterator[None]:
+    def _unharmed(self, first: bool) -> Iterator[None]:
         """Within, an error leaves the estimator as it was, a network that it goes on with included."""
         before = dict(self.__dict__)
         net: Network | None = before.get("network_")
-        inside = _network_state(net) if net is not None else None
+        inside = None if net is None or first else _network_state(net)
         for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):  # they grow in place
             if before.get(name) is not None:
                 setattr(self, name, list(before[name]))
@@ -265,6 +275,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             ("activation", list(net.activations), activations),
             ("loss", net.loss_entry, find_loss(loss, net.output) if isinstance(loss, str) else loss),
             ("backend", net.backend.name, backend.name),
+            ("device", net.backend.device, backend.device),
         ):
             if has != wanted:
                 raise DataError(f"{name}: the network to go on with has {has}, not {wanted}; use warm_start=False")
@@ -290,8 +301,8 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         self.n_iter_ = self.t_ = 0
         self.loss_curve_: list[float] = []
         self.validation_loss_curve_: list[float] | None = None
-        self.stopped_ = False
-        self._slowdown = 1.0
+        self.stopped_ = self._closed = False
+        self._slowdown, self._slowed = 1.0, None
         self._best = self._latest = None
         self._start_stopping()
 
@@ -310,27 +321,26 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     def _train(self, rows: Rows, held: Rows | None, part: bool, tasks: Tasks) -> str:
         """Train for one epoch (`part`), or until the training ends; returns what there is to warn of."""
         net, stops = self.network_, self._stops
-        if part and stops and self.stopped_:
-            return ""
+        if part and stops and self._closed:
+            return "partial_fit: early stopping has ended the training (stopped_); call fit to start another"
         if held is not None and self.validation_loss_curve_ is None:
-            self.validation_loss_curve_ = []
+            self.validation_loss_curve_ = [np.nan] * len(self.loss_curve_)
         if (self.validation_scores_ is not None) != stops:
             self._start_stopping()
-        if stops:
-            self._go_back_to_latest()
-        watch = Watch(
-            self,
-            len(rows.Y),
-            self._scorer(held) if stops and held is not None else None,
-            self._best_possible(rows.Y, rows.weights),
-            0.0 if held is None else self._best_possible(held.Y, held.weights),
-        )
+        elif part and self.stopped_:
+            self._no_improvement_count = 0  # it was a fit that ended; this goes on
+        best_possible = self._best_possible(rows.Y, rows.weights)
+        best_possible_held = 0.0 if held is None else self._best_possible(held.Y, held.weights)
+        score = self._scorer(held) if stops and held is not None else None
+        self._go_on_from_latest(held, score, best_possible_held)
+        watch = Watch(self, len(rows.Y), score, best_possible, best_possible_held)
         epochs = 1 if part else self.max_iter
         with self._watched() as (watch.prints, watchers):
             own = [watch, *watchers, *(self.callbacks or ())]
             with tasks.epochs(own, "iteration" if self.solver == "lbfgs" else "epoch") as callbacks:
                 if self.solver == "lbfgs":
-                    fault = lbfgs.fit(net, rows, held, self, callbacks)
+                    J, fault = lbfgs.fit(net, rows, held, self, callbacks)
+                    self.loss_ = J + best_possible
                 else:
                     self._descend(rows, held, watch, epochs, callbacks)
                     enough = part or watch.converged or watch.epochs < epochs
@@ -338,6 +348,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
                     fault = "" if enough else f"{self.solver}: {epochs} epochs (max_iter) {advice}"
         self.n_iter_ = watch.epochs
         self.stopped_ = watch.converged and (stops or not part)
+        self._closed = part and self.stopped_
         if stops and (not part or self.stopped_):
             self._latest = self._theta()
             net.theta = self._best
@@ -372,7 +383,6 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             ) from None
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-            net.optimizer_state = None  # it belongs to where the run began
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[tuple[bool, list[Callback]]]:
@@ -392,18 +402,17 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         # Of the estimator as it is at that time, who has not seen the names of the features.
         scorer = check_scoring(self, scoring=self.scoring)
         weights = {} if held.weights is None else {"sample_weight": held.weights}
+        if weights and not _takes_weights(scorer):
+            raise DataError(
+                f"scoring: {self.scoring!r} takes no weights of the examples; give an eval_set without them"
+            )
         # On the host, where scikit-learn's scorers compute.
         X = held.X if checks.is_sparse(held.X) else checks.on_host(held.X, self.network_.backend)
 
         def score(loss: float) -> float:
             twin = copy.copy(self)
             twin.__dict__.pop("feature_names_in_", None)
-            try:
-                return float(scorer(twin, X, held.y, **weights))
-            except TypeError as problem:
-                if not weights:
-                    raise
-                raise DataError(f"scoring: {self.scoring!r} cannot take weights of the examples ({problem})") from None
+            return float(scorer(twin, X, held.y, **weights))
 
         return score
 
@@ -414,13 +423,27 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         """A copy on the host, which any machine can unpickle."""
         return np.array(self.network_.backend.to_host(self.network_.theta))
 
-    def _go_back_to_latest(self) -> None:
-        """From the best weights, which a training ended with, to the latest, which its optimiser belongs to."""
-        if self._best is None:
-            self._keep_best()
-        elif self._latest is not None and np.array_equal(self._theta(), self._best):
-            self.network_.theta = self._latest
+    def _go_on_from_latest(self, held: Rows | None, score: Callable[[float], float] | None, offset: float) -> None:
+        """From the best weights, which a training ended with, to the latest, which its optimiser belongs to.
+
+        The best ones are judged anew, since the examples or the scorer may be others than before.
+        """
+        if score is None and self._latest is None:
+            self._best = None
+            return
+        net, now = self.network_, self._theta()
+        if self._latest is not None and np.array_equal(now, self._best):  # else somebody has set others
+            now = self._latest
         self._latest = None
+        if score is None or held is None:
+            self._best = None
+        elif self._best is None:
+            self._best = now
+        elif self.validation_scores_:
+            net.theta = self._best
+            loss = evaluate(net, net.examples(held.X.T, held.Y.T, held.weights)) + offset
+            self.best_validation_score_ = score(loss)
+        net.theta = now
 
     # Prediction.
 
@@ -461,11 +484,13 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         """
         from accelnn.plots import HistoryDisplay
 
-        return HistoryDisplay.from_estimator(self).plot(ax)
+        return HistoryDisplay.from_estimator(self, ax=ax)
+
+
+def _takes_weights(scorer: Any) -> bool:
+    known = inspect.signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    return any(one.name == "sample_weight" or one.kind is one.VAR_KEYWORD for one in known)
 
 
 def _network_state(net: Network) -> tuple[Any, ...]:
-    steps = net.optimizer_state
-    if steps is not None:
-        steps = replace(steps, vectors=steps.vectors.copy())  # the next run may take its memory
-    return net.theta.copy(), net.epochs_trained, net.steps_trained, steps
+    return net.theta.copy(), net.epochs_trained, net.steps_trained, net.optimizer_state

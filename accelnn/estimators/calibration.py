@@ -9,9 +9,10 @@ from sklearn.frozen import FrozenEstimator
 from accelnn import checks
 from accelnn.errors import DataError
 from accelnn.estimators.inputs import Rows
+from accelnn.estimators.labels import Labels
 from accelnn.estimators.protocol import alone
 
-__all__ = ["calibrated"]
+__all__ = ["calibrated", "require_calibratable"]
 
 
 class _Frozen(FrozenEstimator):
@@ -19,6 +20,23 @@ class _Frozen(FrozenEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "_Frozen":
         return self
+
+
+def require_calibratable(labels: Labels, held: Rows | None) -> None:
+    """Raise, before the training, unless the validation set has examples of each class.
+
+    Raises
+    ------
+    DataError
+    """
+    if labels.multilabel:
+        raise DataError("calibration: labels cannot be calibrated, of which an example may have several; use None")
+    absent = np.setdiff1d(labels.classes, [] if held is None else held.y)
+    if len(absent):
+        raise DataError(
+            f"calibration: the validation set has no example of {absent.tolist()}; give an eval_set that has some of "
+            "each class, or a larger validation_fraction"
+        )
 
 
 def calibrated(classifier: Any, method: str, held: Rows) -> CalibratedClassifierCV:
@@ -41,14 +59,6 @@ def calibrated(classifier: Any, method: str, held: Rows) -> CalibratedClassifier
     plain.calibration = None
     plain.__dict__.pop("calibrated_", None)
     plain.__dict__.pop("feature_names_in_", None)  # the examples have lost their names by now
-    if plain._labels.multilabel:
-        raise DataError("calibration: labels cannot be calibrated, of which an example may have several; use None")
-    absent = np.setdiff1d(classifier.classes_, held.y)
-    if len(absent):
-        raise DataError(
-            f"calibration: the validation set has no example of {absent.tolist()}; give an eval_set that has some of "
-            "each class, or a larger validation_fraction"
-        )
     X = held.X if checks.is_sparse(held.X) else checks.on_host(held.X, plain.network_.backend)
     # A network that stays as it is needs no folds: it is calibrated on all of these examples.
     everything = np.arange(len(held.y))

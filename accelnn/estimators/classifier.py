@@ -13,7 +13,7 @@ from accelnn import checks
 from accelnn.errors import DataError
 from accelnn.estimators import inputs
 from accelnn.estimators.base import Multilayer
-from accelnn.estimators.calibration import calibrated
+from accelnn.estimators.calibration import calibrated, require_calibratable
 from accelnn.estimators.inputs import Rows
 from accelnn.estimators.labels import MULTILABEL, Labels, balanced, checked
 
@@ -259,8 +259,10 @@ class MLPClassifier(ClassifierMixin, Multilayer):
 
     def _settled(self, rows: Rows, held: Rows | None, first: bool, part: bool) -> tuple[Rows, Rows | None]:
         self.__dict__.pop("calibrated_", None)  # it belongs to the network as it was
-        if part and self.calibration is not None:
-            raise DataError("calibration: partial_fit sees a part of the examples; use fit, or calibration=None")
+        if self.calibration is not None:
+            if part:
+                raise DataError("calibration: partial_fit sees a part of the examples; use fit, or calibration=None")
+            require_calibratable(self._labels, held)
         if self.class_weight is None:
             return rows, held
         if part and isinstance(self.class_weight, str) and self.class_weight == "balanced":
@@ -301,9 +303,14 @@ class MLPClassifier(ClassifierMixin, Multilayer):
             self.calibrated_ = calibrated(self, self.calibration, held)
 
     def _stratified(self, Y: np.ndarray) -> np.ndarray | None:
-        # Two classes only, as scikit-learn does: a class may have a single example, and the validation set fewer than
-        # there are classes.
-        return Y if self._labels.binary else None
+        # To stop early, two classes only, as scikit-learn does: a class may have a single example, and the validation
+        # set fewer than there are classes. To calibrate, each class is needed.
+        if self._labels.binary or self.calibration is None or self._labels.multilabel:
+            return Y if self._labels.binary else None
+        numbers, few = self._labels.decide(Y), len(self.classes_)
+        share = self.validation_fraction * len(Y)
+        enough = min(share, len(Y) - share) >= few and np.bincount(numbers, minlength=few).min() >= 2
+        return numbers if enough else None
 
     def _score(self, rows: Rows) -> float:
         net = self.network_

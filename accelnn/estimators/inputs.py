@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj
 from sklearn import get_config
 from sklearn.utils.validation import check_array, check_consistent_length, validate_data
 
@@ -157,10 +158,11 @@ def _on_device(estimator: Any, X: Any, backend: Backend, name: str, reset: bool)
 
 def like(X: Any, answer: Any) -> Any:
     """The answer where X is, if scikit-learn is told to follow X (its setting `array_api_dispatch`)."""
-    if type(X) is np.ndarray or not hasattr(X, "__array_namespace__") or not get_config()["array_api_dispatch"]:
+    if type(X) is np.ndarray or not isinstance(answer, np.ndarray) or not get_config()["array_api_dispatch"]:
         return answer
-    xp = X.__array_namespace__()
-    return answer if xp is np or not isinstance(answer, np.ndarray) else xp.asarray(answer, device=X.device)
+    if not is_array_api_obj(X) or answer.dtype.kind not in "iufb":  # text, say, only NumPy can hold
+        return answer
+    return array_namespace(X).asarray(answer, device=device(X))
 
 
 def require_finite(name: str, array: Any, columns: Any = None, backend: Backend | None = None) -> None:
@@ -219,5 +221,4 @@ def vector(name: str, values: Any, m: int, backend: Backend) -> np.ndarray | Non
     if np.isscalar(values):
         values = np.full(m, values)
     values = checks.on_host(checks.as_array(name, values, backend), backend)
-    checks.weights(name, values, m, "float64", backend)
-    return values.astype(np.float64)
+    return checks.weights(name, values, m, backend)

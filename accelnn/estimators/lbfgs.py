@@ -16,7 +16,9 @@ from accelnn.training import evaluate
 __all__ = ["fit"]
 
 
-def fit(network: Network, rows: Rows, held: Rows | None, settings: Any, callbacks: Sequence[Callback]) -> str:
+def fit(
+    network: Network, rows: Rows, held: Rows | None, settings: Any, callbacks: Sequence[Callback]
+) -> tuple[float, str]:
     """Minimise J, the penalty included, over all examples at once.
 
     Parameters
@@ -33,7 +35,8 @@ def fit(network: Network, rows: Rows, held: Rows | None, settings: Any, callback
 
     Returns
     -------
-    str
+    J : float
+    fault : str
         What there is to warn of, or nothing.
     """
     X, Y = network.check(rows.X.T, rows.Y.T)
@@ -89,4 +92,4 @@ def fit(network: Network, rows: Rows, held: Rows | None, settings: Any, callback
     for callback in callbacks:
         callback.on_fit_end(progress(float(result.fun)))
     fault = f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}): {result.message}"
-    return "" if stopped or result.status == 0 else fault
+    return float(result.fun), "" if stopped or result.status == 0 else fault

@@ -61,8 +61,11 @@ def check(model: Any) -> None:
     for name, used in (("dropout", bool(rates)), ("max_norm", max_norm is not None)):
         if used and model.solver == "lbfgs":
             raise DataError(f"{name}: the solver lbfgs minimises one loss over all examples; use adam or sgd")
+    if model.solver == "lbfgs" and model.learning_rate not in LEARNING_RATES:  # which scikit-learn passes over
+        raise DataError(f"learning_rate: {model.learning_rate!r} is no use to lbfgs, which has none; use adam or sgd")
     callbacks = model.callbacks
-    if callbacks is not None and not all(isinstance(one, Callback) for one in _listed("callbacks", callbacks)):
+    listed = callbacks is None or isinstance(callbacks, list | tuple)
+    if not listed or not all(isinstance(one, Callback) for one in callbacks or ()):
         raise DataError(f"callbacks: {callbacks!r} must be a list of accelnn.Callback")
     for name, (low, high, with_low, with_high) in _REALS.items():
         value = getattr(model, name)
@@ -87,7 +90,9 @@ def check(model: Any) -> None:
     if getattr(model, "calibration", None) is not None:
         require_known("calibration", model.calibration, CALIBRATIONS)
     size = model.batch_size
-    if size != "auto" and (not isinstance(size, Integral) or isinstance(size, bool) or size < 1):
+    if not (isinstance(size, str) and size == "auto") and (
+        not isinstance(size, Integral) or isinstance(size, bool) or size < 1
+    ):
         raise DataError(f"batch_size: {size!r} is neither 'auto' nor a whole number of at least 1")
 
 

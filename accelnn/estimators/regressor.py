@@ -207,7 +207,7 @@ class MLPRegressor(RegressorMixin, Multilayer):
         return self._fit(X, y, sample_weight, eval_set, not hasattr(self, "network_"), part=True)
 
     def predict(self, X: Any) -> Any:
-        """Of shape (n_samples,), or (n_samples, n_outputs) for several."""
+        """Of shape (n_samples,), or (n_samples, n_outputs) for several; float64 for standardised targets."""
         return inputs.like(X, self._in_units(self._forward(X)))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -216,10 +216,10 @@ class MLPRegressor(RegressorMixin, Multilayer):
 
     def _in_units(self, A: Any) -> Any:
         if hasattr(self, "target_mean_"):
-            scale, mean = (part.astype(A.dtype) for part in (self.target_scale_, self.target_mean_))
+            scale, mean = self.target_scale_, self.target_mean_
             if not isinstance(A, np.ndarray):
                 scale, mean = map(self.network_.backend.from_host, (scale, mean))
-            A = A * scale + mean
+            A = A * scale + mean  # in double precision: a large mean would cost float32 its digits
         return A[:, 0] if A.shape[1] == 1 else A if A.flags.c_contiguous else A.copy()
 
     def _output(self) -> tuple[str, Loss]:
@@ -275,7 +275,7 @@ class MLPRegressor(RegressorMixin, Multilayer):
             self.target_scale_ = np.where(constant, 1.0, deviation)
 
         def scaled(part: Rows) -> Rows:
-            return part._replace(Y=((part.Y - self.target_mean_) / self.target_scale_).astype(part.Y.dtype))
+            return part._replace(Y=(part.Y - self.target_mean_) / self.target_scale_)
 
         return scaled(rows), None if held is None else scaled(held)
 

@@ -51,6 +51,10 @@ class Watch(Callback):
         self.best_possible, self.best_possible_held = best_possible, best_possible_held
         self.epochs = 0
         self.converged = self.prints = False
+        # A rate that has been brought down belongs to the settings that it began with.
+        settings = estimator.solver, estimator.learning_rate, estimator.learning_rate_init
+        if estimator._slowed != settings:
+            estimator._slowed, estimator._slowdown = settings, 1.0
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
         """The learning rate of the epoch that comes, for each of its steps."""
@@ -71,14 +75,17 @@ class Watch(Callback):
         self.epochs += 1
         estimator.loss_ = progress.loss + self.best_possible
         estimator.loss_curve_.append(estimator.loss_)
-        estimator.t_ += self.n_samples
         if self.prints:
             print(f"Iteration {self.epochs}, loss = {estimator.loss_:.8f}")
         loss = progress.validation_loss
-        if loss is not None:
-            estimator.validation_loss_curve_.append(loss + self.best_possible_held)
+        if estimator.validation_loss_curve_ is not None:
+            known = math.nan if loss is None else loss + self.best_possible_held
+            estimator.validation_loss_curve_.append(known)
         if estimator.solver == "lbfgs":
-            return False  # it has its own rules, in scikit-learn too
+            # It has its own rules, in scikit-learn too.
+            estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
+            return False
+        estimator.t_ += self.n_samples
         self._count(loss)
         if estimator._no_improvement_count <= estimator.n_iter_no_change:
             return False

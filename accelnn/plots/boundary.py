@@ -1,11 +1,12 @@
 """What a model answers over a plane, and the examples on it."""
 
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelnn import checks
 from accelnn.errors import DataError, require_known
 from accelnn.network import Network
 from accelnn.plots import style
@@ -14,7 +15,8 @@ __all__ = ["plot_decision_boundary"]
 
 MARGIN = 0.06  # of a feature's range, on each side
 PALE = 0.45  # share of a class's colour in its surface; the rest is white, so that the examples stand out
-OTHERS = ("mean", "median")
+COLORINGS = frozenset({"c", "color", "facecolor", "facecolors"})
+OTHERS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 
 
 def plot_decision_boundary(
@@ -42,13 +44,15 @@ def plot_decision_boundary(
         A fitted classifier with `predict_proba`, a regressor for one target, or a pipeline that ends with one; or an
         :class:`accelnn.Network` of one output, or of softmax.
     X : array or data frame of shape (n_samples, n_features)
-        For a Network, of shape (n_features, m), as its `predict` takes it.
+        For a Network, of shape (n_features, m), as its `predict` takes it. The two features drawn are finite numbers;
+        the others may be whatever the model takes, such as text or numbers with gaps.
     y : array of shape (n_samples,)
         Classes or numbers; for a Network, the numbers of the classes.
     features : pair of int or str, optional
         The two columns to draw; needed where there are more than two.
     others : {"median", "mean"}
-        Of the training examples' other features, where the plane cuts them.
+        Of the examples' other features, where the plane cuts them; of their finite values. What is no number, such
+        as text, is at its most frequent value, of several the first in X.
     class_names : sequence of str, optional
         For the legend, in the order of `classes_`.
     ax : matplotlib Axes, optional
@@ -58,9 +62,10 @@ def plot_decision_boundary(
     grid_resolution : int
         Points of the grid in each direction.
     scatter_kwargs : dict, optional
-        For the examples, as matplotlib's ``scatter`` takes them.
+        For the examples, as matplotlib's ``scatter`` takes them; a colour replaces that of the classes or numbers.
     **kwargs
-        For the surface, as scikit-learn's ``DecisionBoundaryDisplay.from_estimator`` takes them.
+        For the surface, as scikit-learn's ``DecisionBoundaryDisplay.from_estimator`` takes them, `plot_method` among
+        them.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def plot_decision_boundary(
         For features, targets or a model that cannot be drawn, or where matplotlib is missing.
     """
     plt = style.pyplot()
-    require_known("others", others, OTHERS)
+    require_known("others", others, tuple(OTHERS))
     section = _Section(model, X, features, others)
     y = _targets(y, section)
     names = _class_names(class_names, section.classes)
@@ -125,21 +130,17 @@ class _Section:
             self.classes = model.classes_ if is_classifier(model) else None
         if self.classes is not None:
             self.classes_ = self.classes  # an attribute that tells scikit-learn what this is
-        self.frame = X if hasattr(X, "columns") else None
-        columns = list(map(str, X.columns)) if self.frame is not None else None
-        try:
-            rows = np.asarray(X, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise DataError("X: holds values that are no numbers; encode them, or leave the columns out") from None
-        if rows.ndim != 2 or not len(rows):
-            raise DataError(f"X: has shape {rows.shape}, expected (n_samples, n_features), both at least 1")
-        if not np.isfinite(rows).all():
-            raise DataError("X: holds NaN or infinity; remove or impute such values")
-        self.places = _places(features, rows.shape[1], columns)
-        self.points = rows[:, self.places]
-        self.names = [columns[k] if columns else f"$x_{{{k + 1}}}$" for k in self.places]
-        self.cut = f"at the {others} of the other features" if rows.shape[1] > 2 else ""
-        self.base = np.median(rows, axis=0) if others == "median" else rows.mean(axis=0)
+        table = _table(X)
+        self.frame = table if hasattr(table, "columns") else None
+        names = list(map(str, table.columns)) if self.frame is not None else None
+        count = table.shape[1]
+        self.places = _places(features, count, names)
+        self.points = np.column_stack([_drawn(table, k, repr(names[k]) if names else str(k)) for k in self.places])
+        self.names = [names[k] if names else f"$x_{{{k + 1}}}$" for k in self.places]
+        self.base = [_middle(_column(table, k), others) if k not in self.places else 0.0 for k in range(count)]
+        kinds = [others] * (count - 2 > sum(isinstance(value, _Example) for value in self.base))
+        kinds += ["most frequent value"] * any(isinstance(value, _Example) for value in self.base)
+        self.cut = f"at the {' or '.join(kinds)} of the other features" if count > 2 else ""
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
@@ -178,19 +179,99 @@ class _Section:
         return answer
 
     def _ask(self, method: str, grid: np.ndarray) -> Any:
-        rows = np.tile(self.base, (len(grid), 1))
-        rows[:, self.places] = grid
+        columns = [value.repeated(len(grid)) if isinstance(value, _Example) else value for value in self.base]
+        columns = [np.full(len(grid), column) if isinstance(column, float) else column for column in columns]
+        for place, numbers in zip(self.places, grid.T, strict=True):
+            columns[place] = numbers
         if isinstance(self.model, Network):
-            return self.model.predict(rows.T).T
-        return getattr(self.model, method)(_like(self.frame, rows))
+            return self.model.predict(np.stack(columns)).T
+        return getattr(self.model, method)(_like(self.frame, columns))
 
 
-def _like(frame: Any, rows: np.ndarray) -> Any:
-    """Rows as a data frame of the same kind and names, so that the model knows its features by them."""
+class _Example(NamedTuple):
+    """The value of one example, to be repeated with the type that its column has."""
+
+    column: Any
+    row: int
+
+    def repeated(self, count: int) -> Any:
+        rows = np.full(count, self.row)
+        # Without the index that pandas would align by.
+        return self.column.iloc[rows].array if hasattr(self.column, "iloc") else self.column[rows]
+
+
+def _table(X: Any) -> Any:
+    """X as a data frame or an array of two dimensions."""
+    if checks.is_sparse(X):
+        raise DataError("X: is sparse; give X.toarray()")
+    if not hasattr(X, "columns"):
+        try:
+            text = not isinstance(X, np.ndarray) and np.asarray(X).dtype.kind in "US"
+            X = np.asarray(X, dtype=object if text else None)  # beside text, numbers would become text as well
+        except (TypeError, ValueError) as error:
+            raise DataError(f"X: is no array of shape (n_samples, n_features): {error}") from None
+    if len(X.shape) != 2 or not X.shape[0]:
+        raise DataError(f"X: has shape {tuple(X.shape)}, expected (n_samples, n_features), both at least 1")
+    return X
+
+
+def _column(table: Any, k: int) -> Any:
+    if isinstance(table, np.ndarray):
+        return table[:, k]
+    return table.iloc[:, k] if hasattr(table, "iloc") else table[table.columns[k]]
+
+
+def _numbers(column: Any) -> np.ndarray | None:
+    """A column as floats, missing ones as NaN; None where it holds anything that is no number."""
+    values = np.asarray(column)
+    if str(getattr(column, "dtype", "")) == "category":  # of numbers as well
+        return None
+    if values.dtype.kind in "fiub":
+        return values.astype(np.float64)
+    if values.dtype.kind != "O" or any(isinstance(value, str | bytes) for value in values):
+        return None
+    try:
+        return np.array([np.nan if _is_missing(value) else float(value) for value in values])
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA
+        return True
+
+
+def _drawn(table: Any, k: int, name: str) -> np.ndarray:
+    numbers = _numbers(_column(table, k))
+    if numbers is None:
+        raise DataError(f"X: column {name} holds values that are no numbers; draw other features")
+    if not np.isfinite(numbers).all():
+        raise DataError(f"X: column {name} holds NaN or infinity; remove or impute such values, or draw other features")
+    return numbers
+
+
+def _middle(column: Any, others: str) -> "float | _Example":
+    """Where the plane cuts a feature that is not drawn."""
+    numbers = _numbers(column)
+    if numbers is not None:
+        numbers = style.finite(numbers)
+        return float(OTHERS[others](numbers)) if len(numbers) else float("nan")
+    rows: dict[Any, list[int]] = {}
+    for row, value in enumerate(column):
+        if not _is_missing(value):
+            rows.setdefault(value, []).append(row)
+    return _Example(column, max(rows.values(), key=len, default=[0])[0])
+
+
+def _like(frame: Any, columns: list[Any]) -> Any:
+    """Columns as a data frame of the same kind and names, so that the model knows its features by them."""
     if frame is None:
-        return rows
-    names = "schema" if type(frame).__module__.partition(".")[0] == "polars" else "columns"
-    return type(frame)(rows, **{names: list(frame.columns)})
+        return np.column_stack(columns)
+    rows = type(frame)({str(k): column for k, column in enumerate(columns)})
+    rows.columns = frame.columns
+    return rows
 
 
 def _network_classes(network: Network) -> np.ndarray | None:
@@ -276,28 +357,41 @@ def _draw_surface(section: _Section, ax: Any, top: float, options: dict[str, Any
     return display
 
 
+def _scale(given: dict[str, Any], levels: np.ndarray, cmap: Any, **contours: Any) -> dict[str, Any]:
+    """Options for colours from the first level to the last, as the method that is to draw them knows them."""
+    method = given.get("plot_method", "contourf")
+    options: dict[str, Any] = {"plot_method": method}
+    if method != "pcolormesh":
+        options |= {"levels": levels, **contours}
+    elif "norm" not in given:
+        options |= {"vmin": levels[0], "vmax": levels[-1]}
+    return options if "colors" in given else {"cmap": cmap, **options}
+
+
 def _draw_examples(ax: Any, points: np.ndarray, count: int, look: dict[str, Any], given: dict[str, Any]) -> Any:
     """Points, the smaller the more there are in all."""
     size = float(np.clip(9000 / count, 9, 28))
+    if COLORINGS & given.keys():  # matplotlib takes one of these only
+        look = {name: value for name, value in look.items() if name not in ("c", "color", "cmap", "norm")}
     return ax.scatter(*points.T, **{"s": size, "edgecolors": "black", "linewidths": 0.5, "zorder": 2, **look, **given})
 
 
 def _draw_classes(
     section: _Section, y: np.ndarray, names: list[str], ax: Any, given: dict[str, Any], scatter: dict[str, Any]
 ) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap
     from sklearn.inspection import DecisionBoundaryDisplay
 
     pale = [_mixed(style.symbol(k)[0], PALE) for k in range(len(names))]
     options: dict[str, Any] = {"response_method": "predict_proba"}
     if len(names) == 2:
         cmap = LinearSegmentedColormap.from_list("two classes", [pale[0], (1.0, 1.0, 1.0), pale[1]])
-        options |= {"plot_method": "contourf", "levels": np.linspace(0, 1, 21), "cmap": cmap}
+        options |= _scale(given, np.linspace(0, 1, 21), cmap)
     elif "multiclass_colors" in inspect.signature(DecisionBoundaryDisplay.from_estimator).parameters:
         options |= {"plot_method": "pcolormesh", "multiclass_colors": pale, "vmin": 0.0, "vmax": 1.0}
     else:  # scikit-learn before 1.7 shows which of several classes is predicted, and not how probable it is
-        options |= {"response_method": "predict", "plot_method": "contourf", "colors": pale}
-        options |= {"levels": np.arange(len(names) + 1) - 0.5}
+        options |= {"response_method": "predict"}
+        options |= _scale(given, np.arange(len(names) + 1) - 0.5, ListedColormap(pale))
     _, top = style.legend_shape(ax, names)
     display = _draw_surface(section, ax, top, options | given)
     display.boundary_ = _draw_boundary(section, display, ax)
@@ -329,8 +423,8 @@ def _draw_numbers(
     low, high = y.min(), y.max()
     if low == high:
         low, high = low - 0.5, high + 0.5
-    options = {"plot_method": "contourf", "levels": np.linspace(low, high, 21), "cmap": "cividis", "extend": "both"}
-    display = _draw_surface(section, ax, 0.0, {"response_method": "predict", **options, **given})
+    options = {"response_method": "predict", **_scale(given, np.linspace(low, high, 21), "cividis", extend="both")}
+    display = _draw_surface(section, ax, 0.0, options | given)
     look = {"c": y, "cmap": display.surface_.get_cmap(), "norm": display.surface_.norm}
     display.scatter_ = [_draw_examples(ax, section.points, len(y), look, scatter)]
     display.boundary_, display.legend_ = [], None

@@ -20,14 +20,15 @@ FEW = 20  # epochs up to which each is marked by a point
 class HistoryDisplay:
     """The loss of each epoch, and what was measured on the validation set, its best epoch marked.
 
-    Make one with :meth:`from_estimator` or :meth:`from_history`.
+    :meth:`from_estimator` and :meth:`from_history` make one and draw it; :meth:`plot` draws it again.
 
     Parameters
     ----------
     loss : sequence of float
         J of each epoch.
     validation_loss, validation_score, learning_rate : sequences of float, optional
-        Of each epoch; a shorter one belongs to the last epochs.
+        Of each epoch, NaN where it was not measured: there the line has a gap. A shorter one belongs to the last
+        epochs.
     score_name : str
         What the validation score is.
 
@@ -75,15 +76,20 @@ class HistoryDisplay:
         self.score_name = score_name
         # What to make small, in the order in which it counts; ties go to the first epoch, as early stopping has it.
         measured = [curve for curve in (-self.validation_score, self.validation_loss) if np.isfinite(curve).any()]
-        self.best_epoch = int(self._epochs(measured[0])[np.nanargmin(measured[0])]) if measured else None
+        self.best_epoch = None
+        if measured:
+            finite = np.where(np.isfinite(measured[0]), measured[0], np.inf)
+            self.best_epoch = int(self._epochs(finite)[finite.argmin()])
 
     def _epochs(self, curve: np.ndarray) -> np.ndarray:
         """The epochs that a curve belongs to: the last ones."""
         return np.arange(len(self.loss) - len(curve), len(self.loss)) + 1
 
     @classmethod
-    def from_estimator(cls, model: Any) -> "HistoryDisplay":
-        """The training of a fitted estimator.
+    def from_estimator(
+        cls, model: Any, *, ax: Any = None, name: str | None = None, scale: str = "linear", **kwargs: Any
+    ) -> "HistoryDisplay":
+        """Draw the training of a fitted estimator.
 
         Parameters
         ----------
@@ -91,12 +97,24 @@ class HistoryDisplay:
             Read are `loss_curve_`, `validation_scores_` and `validation_loss_curve_`, as far as there are any, and
             `scoring`, for the name of the scores;
             scikit-learn's own multilayer perceptrons have the first two.
+        ax : matplotlib Axes, optional
+            By default those of a new figure.
+        name : str, optional
+            Of the model, for the legend: several models can share the axes.
+        scale : {"linear", "log"}
+            Of the loss.
+        **kwargs
+            Further arguments of :meth:`plot`.
+
+        Returns
+        -------
+        HistoryDisplay
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
         DataError
-            For a model without a curve, such as one that scikit-learn trained with lbfgs.
+            For a model without a curve, such as one that scikit-learn trained with lbfgs; see also :meth:`plot`.
         """
         from sklearn.base import is_classifier
         from sklearn.utils.validation import check_is_fitted
@@ -114,32 +132,42 @@ class HistoryDisplay:
             scoring = "accuracy" if is_classifier(model) else "R²"
         # A score that is the loss, negated, would be a second line of the same numbers.
         again = validation_loss is not None and isinstance(scoring, str) and scoring == "loss"
-        return cls(
+        display = cls(
             loss=loss,
             validation_loss=validation_loss,
             validation_score=None if again else getattr(model, "validation_scores_", None),
             score_name=f"validation {scoring.replace('_', ' ') if isinstance(scoring, str) else 'score'}",
         )
+        return display.plot(ax, name=name, scale=scale, **kwargs)
 
     @classmethod
-    def from_history(cls, history: "History") -> "HistoryDisplay":
-        """What :meth:`accelnn.Network.fit` returned.
+    def from_history(
+        cls, history: "History", *, ax: Any = None, name: str | None = None, scale: str = "linear", **kwargs: Any
+    ) -> "HistoryDisplay":
+        """Draw what :meth:`accelnn.Network.fit` returned.
 
         Parameters
         ----------
         history : History
+        ax, name, scale, **kwargs
+            See :meth:`plot`.
+
+        Returns
+        -------
+        HistoryDisplay
 
         Raises
         ------
         DataError
-            For a run without an epoch.
+            For a run without an epoch; see also :meth:`plot`.
         """
-        return cls(loss=history.loss, validation_loss=history.validation_loss, learning_rate=history.learning_rate)
+        display = cls(loss=history.loss, validation_loss=history.validation_loss, learning_rate=history.learning_rate)
+        return display.plot(ax, name=name, scale=scale, **kwargs)
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, scale: str = "linear", **kwargs: Any
     ) -> "HistoryDisplay":
-        """Draw.
+        """Draw, for the first time or again.
 
         Parameters
         ----------
@@ -206,7 +234,12 @@ class HistoryDisplay:
             self.ax_.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if few else NullFormatter())
 
     def _draw(self, ax: Any, curve: np.ndarray, **look: Any) -> Any:
-        point = {"marker": "o", "markersize": 3.5} if len(self.loss) <= FEW else {}
+        point: dict[str, Any] = {"marker": "o", "markersize": 3.5}
+        if len(self.loss) > FEW:
+            # Between two gaps there is no line to see.
+            known = np.concatenate([[False], ~np.isnan(curve), [False]])
+            alone = np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:])
+            point = {**point, "markevery": alone.tolist()} if len(alone) and "marker" not in look else {}
         return ax.plot(self._epochs(curve), curve, **point | look)[0]
 
     def _second(self, label: str, color: str) -> Any:
@@ -265,6 +298,8 @@ def _curve(argument: str, values: Sequence[float] | None, most: int | None = Non
         raise DataError(f"{argument}: {values!r} is no sequence of numbers; give one for each epoch") from None
     if curve.ndim != 1:
         raise DataError(f"{argument}: has {curve.ndim} dimensions, expected 1: a number for each epoch")
-    if most is not None and len(curve) > most:
+    if most is None:
+        return curve
+    if len(curve) > most:
         raise DataError(f"{argument}: has {len(curve)} epochs, but loss has {most}; leave the first ones out")
-    return curve
+    return curve[:0] if np.isnan(curve).all() else curve  # never measured

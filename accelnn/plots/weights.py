@@ -113,7 +113,7 @@ class NetworkDisplay:
         return cls(
             weights=weights,
             biases=biases,
-            activations=[*[last.activation] * (len(weights) - 1), last.out_activation_],
+            activations=_activations(last, len(weights)),
             feature_names=names if names is not None and len(names) == weights[0].shape[1] else None,
             output_names=classes if classes is not None and len(classes) == len(biases[-1]) else None,
         )
@@ -306,6 +306,17 @@ def _named(argument: str, names: Sequence[Any] | None, count: int, what: str) ->
     if len(names) != count:
         raise DataError(f"{argument}: names {len(names)}, but there are {count} {what}")
     return list(map(str, names))
+
+
+def _activations(model: Any, layers: int) -> list[str] | None:
+    """One for each layer, as far as the estimator tells them."""
+    network = getattr(model, "network_", None)
+    activation, output = getattr(model, "activation", None), getattr(model, "out_activation_", None)
+    if output is None:
+        return None
+    if isinstance(network, Network):
+        return [*network.activations, output]
+    return [*[activation] * (layers - 1), output] if isinstance(activation, str) else None
 
 
 def _sizes(weights: list[np.ndarray], biases: list[np.ndarray]) -> list[int]:

@@ -49,6 +49,7 @@ class CupyBackend(Backend):
     """
 
     name = "cupy"
+    takes_sparse = True
     page = "recorded as a list of launches, run again for every step"
     pass_elements = 2**26
 

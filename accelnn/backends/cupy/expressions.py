@@ -25,6 +25,8 @@ _OPERATORS = {
     "absolute": "fabs({})",
     "less": "{} < {}",
     "less_equal": "{} <= {}",
+    "equal": "{} == {}",
+    "not_equal": "{} != {}",
     "greater": "{} > {}",
     "greater_equal": "{} >= {}",
     "where": "{} ? {} : {}",

@@ -81,7 +81,8 @@ def dropout(A, drop, l, s, out=None):
     if drop is None or drop.thresholds[l] == 0:
         return A
     out = _like(A, A.shape[0]) if out is None else out
-    return np.multiply(A, drop.mask(l, s, A.shape).astype(A.dtype, copy=False), out=out)
+    np.multiply(A, drop.stays(l, s, A.shape), out=out)
+    return np.multiply(out, drop.scale(l), out=out)
 
 
 def loss_gradient(Z, Y, w, loss, out=None):
@@ -234,6 +235,7 @@ class NumpyBackend(Backend):
     """The page interpreted, each verb on NumPy's own loops and BLAS."""
 
     name = "numpy"
+    takes_sparse = True
 
     def __init__(self) -> None:
         super().__init__(np, overrides={verb.__name__: verb for verb in _VERBS})

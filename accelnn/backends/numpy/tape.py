@@ -59,7 +59,9 @@ class Tape:
         recording = Recording(*formulas, inputs=arrays + numbers)
         inputs, operations = recording.inputs, recording.operations
         # A result that is an input is copied first: another result may go where the input lies.
-        results = [recording.append("positive", (x,)) if x in inputs else x for x in recording.results]
+        given = set(map(id, inputs))
+        results = [recording.append("positive", (x,)) if id(x) in given else x for x in recording.results]
+        result_at = {id(x): k for k, x in reversed(list(enumerate(results)))}
         self._arrays = arrays
         self._results = len(results)
 
@@ -79,10 +81,10 @@ class Tape:
         self._boolean: list[bool] = []
         self._program: list[tuple[Callable, tuple[int, ...], int]] = []
         for k, node in enumerate(operations):
-            final = k == len(operations) - 1 and node.operation != "where" and node in results
+            final = k == len(operations) - 1 and node.operation != "where" and id(node) in result_at
             if final:
                 # The last operation may write its result over an input, since nothing is read after it.
-                place[id(node)] = outputs_at + results.index(node)
+                place[id(node)] = outputs_at + result_at[id(node)]
             elif free[node.boolean]:
                 place[id(node)] = free[node.boolean].pop()
             else:
