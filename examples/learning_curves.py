@@ -33,14 +33,14 @@ accuracy = model.score(X_test, y_test)
 print(f"{model.n_iter_} epochs, test accuracy {100 * accuracy:.1f} %")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-HistoryDisplay.from_estimator(model).plot(left)
+HistoryDisplay.from_estimator(model, ax=left)
 left.set_title(f"early stopping: {100 * accuracy:.1f} % of the test set")
 
 for rate, color in ((0.0001, "#56B4E9"), (0.001, "#0072B2"), (0.1, "#D55E00")):
     model = MLPClassifier((64,), learning_rate_init=rate, batch_size=32, random_state=0)
     for _ in range(40):  # epochs, whatever the loss does
         model.partial_fit(X_train, y_train, classes=range(10))
-    HistoryDisplay.from_estimator(model).plot(right, name=f"rate {rate:g}", scale="log", color=color)
+    HistoryDisplay.from_estimator(model, ax=right, name=f"rate {rate:g}", scale="log", color=color)
 right.set_title("adam, by learning rate")
 
 out.mkdir(parents=True, exist_ok=True)

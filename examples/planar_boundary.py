@@ -39,7 +39,7 @@ left.set(
     title=f"2-4-1, tanh: {100 * accuracy:.1f} % of 400", xlabel="$x_1$, standardised", ylabel="$x_2$, standardised"
 )
 
-HistoryDisplay.from_history(history).plot(right)
+HistoryDisplay.from_history(history, ax=right)
 right.set(title="gradient descent, learning rate 1.2", xscale="log", xlabel="iteration", ylabel="J, cross-entropy")
 
 out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from accelnn import DataError, training
 from accelnn.activations import HIDDEN
 from accelnn.backends.numba import NumbaBackend, teamwork
 from accelnn.dropout import LEVELS, Dropout
+from accelnn.kernels import dropout as kernel
 from accelnn.parameters import Layout
 
 # For the numba backend: each member keeps a gradient; the members share one.
@@ -24,6 +25,7 @@ def test_the_mean_stays_as_it_is(rate, seed):
     """Factors are 0 or 1 / (1 - rate), in the proportion that makes their mean 1."""
     drop = Dropout.of([rate], seed, 0)
     mask = drop.mask(1, 0, (64, 1024))
+    assert kernel.LEVELS == LEVELS
     kept = 1.0 - drop.thresholds[1] / LEVELS
     assert abs(kept - (1.0 - rate)) <= 0.5 / LEVELS
     assert set(np.unique(mask)) <= {0.0, drop.scale(1)}

@@ -9,17 +9,21 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas
 import polars
 import pytest
+import scipy.sparse
 import sklearn.neural_network
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.linear_model import LinearRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from accelnn import DataError, History, MLPClassifier, MLPRegressor, Network
 from accelnn.plots import HistoryDisplay, NetworkDisplay, plot_decision_boundary, plot_network
@@ -126,7 +130,7 @@ def test_without_matplotlib_the_error_says_how_to_get_it(what, blobs, monkeypatc
 
 
 def test_a_history_draws_the_estimators_curves(stopped):
-    display = HistoryDisplay.from_estimator(stopped).plot()
+    display = HistoryDisplay.from_estimator(stopped)
     epochs = np.arange(stopped.n_iter_) + 1
     np.testing.assert_array_equal(display.line_.get_xydata(), np.column_stack([epochs, stopped.loss_curve_]))
     np.testing.assert_array_equal(display.score_line_.get_xydata().T, [epochs, stopped.validation_scores_])
@@ -136,17 +140,71 @@ def test_a_history_draws_the_estimators_curves(stopped):
 
 
 def test_the_marked_epoch_is_that_of_the_best_score(stopped):
-    display = HistoryDisplay.from_estimator(stopped).plot()
+    display = HistoryDisplay.from_estimator(stopped)
     assert display.best_mark_.get_xydata().tolist() == [[display.best_epoch, stopped.best_validation_score_]]
     assert f"best epoch {display.best_epoch}" in [text.get_text() for text in display.legend_.get_texts()]
 
 
 def test_a_validation_loss_is_drawn_on_the_scale_of_the_loss(stopped, monkeypatch):
     monkeypatch.setattr(stopped, "validation_loss_curve_", stopped.loss_curve_[::-1], raising=False)
-    display = HistoryDisplay.from_estimator(stopped).plot()
+    display = HistoryDisplay.from_estimator(stopped)
     assert display.validation_line_.axes is display.ax_
     assert display.validation_line_.get_ydata().tolist() == stopped.loss_curve_[::-1]
     assert display.score_line_ is not None
+
+
+def test_a_display_is_drawn_at_once_and_can_be_drawn_again(stopped):
+    figure, (left, right) = plt.subplots(1, 2)
+    display = HistoryDisplay.from_estimator(stopped, ax=left, name="net", scale="log", color="C3")
+    assert display.ax_ is left
+    assert (left.get_yscale(), display.line_.get_color()) == ("log", "C3")
+    assert display.line_.get_label() == "net: training loss"
+    first = display.line_
+    assert display.plot(right) is display
+    assert display.ax_ is right
+    assert right.get_yscale() == "linear"
+    np.testing.assert_array_equal(display.line_.get_xydata(), first.get_xydata())
+    history = History(loss=[3.0, 1.0])
+    other = HistoryDisplay.from_history(history, ax=figure.subplots(), name="run", scale="log", color="C4")
+    assert (other.ax_.get_yscale(), other.line_.get_color(), other.line_.get_label()) == ("log", "C4", "run")
+    assert plt.get_fignums() == [figure.number]
+
+
+def test_epochs_without_validation_are_a_gap_and_never_the_best(stopped, monkeypatch):
+    nan = float("nan")
+    loss = np.geomspace(4, 1, 30)
+    validation_loss = [nan] * 10 + [3.0] + [nan] * 4 + list(np.linspace(2, 1, 14)) + [nan]
+    for name, curve in (
+        ("loss_curve_", loss),
+        ("validation_loss_curve_", validation_loss),
+        ("validation_scores_", None),
+    ):
+        monkeypatch.setattr(stopped, name, curve, raising=False)
+    for scale in ("linear", "log"):
+        display = HistoryDisplay.from_estimator(stopped, scale=scale)
+        np.testing.assert_array_equal(display.validation_line_.get_xydata().T, [np.arange(30) + 1, validation_loss])
+        assert display.validation_line_.get_markevery() == [10], "an epoch between gaps is seen by its marker alone"
+        assert display.best_epoch == 29
+        assert display.best_mark_.get_xydata().tolist() == [[29, 1.0]]
+        low, high = display.ax_.get_ylim()
+        assert low < 1.0 < 4.0 < high
+        assert display.line_.get_marker() == "None"
+        display.figure_.draw_without_rendering()
+
+
+def test_a_validation_loss_of_no_epoch_is_none():
+    display = HistoryDisplay(loss=[2.0, 1.0], validation_loss=[float("nan")] * 2).plot()
+    assert display.validation_line_ is display.best_epoch is display.legend_ is None
+
+
+def test_a_partial_fit_with_a_validation_set_now_and_then_has_a_history():
+    model = MLPClassifier((3,), **SETTINGS)
+    for k in range(6):
+        held = (IRIS.data, SPECIES) if k in (2, 3) else None
+        model.partial_fit(IRIS.data, SPECIES, classes=IRIS.target_names, eval_set=held)
+    display = HistoryDisplay.from_estimator(model)
+    assert np.isfinite(display.validation_line_.get_ydata()).tolist() == [k in (2, 3) for k in range(6)]
+    assert display.best_epoch in (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -155,29 +213,32 @@ def test_a_validation_loss_is_drawn_on_the_scale_of_the_loss(stopped, monkeypatc
 )
 def test_the_scores_bear_the_name_of_what_was_measured(scoring, name, stopped, monkeypatch):
     monkeypatch.setattr(stopped, "scoring", scoring, raising=False)
-    assert HistoryDisplay.from_estimator(stopped).plot().second_ax_.get_ylabel() == name
+    assert HistoryDisplay.from_estimator(stopped).second_ax_.get_ylabel() == name
 
 
 def test_a_score_that_is_the_loss_is_drawn_once(stopped, monkeypatch):
     monkeypatch.setattr(stopped, "scoring", "loss", raising=False)
     monkeypatch.setattr(stopped, "validation_loss_curve_", stopped.loss_curve_, raising=False)
-    display = HistoryDisplay.from_estimator(stopped).plot()
+    display = HistoryDisplay.from_estimator(stopped)
     assert display.score_line_ is None
     assert display.best_epoch == np.argmin(stopped.loss_curve_) + 1
 
 
 def test_a_model_without_validation_has_no_lines_of_it():
-    display = HistoryDisplay.from_estimator(MLPClassifier((2,), **SETTINGS).fit(IRIS.data, SPECIES)).plot()
+    display = HistoryDisplay.from_estimator(MLPClassifier((2,), **SETTINGS).fit(IRIS.data, SPECIES))
     assert display.validation_line_ is display.score_line_ is display.second_ax_ is display.best_mark_ is None
 
 
 @given(
     st.lists(st.sampled_from([0.1, 0.5, 0.9, float("nan"), float("-inf")]), min_size=1, max_size=12), st.integers(0, 3)
 )
-def test_the_best_epoch_is_the_first_with_the_highest_score(scores, before):
+def test_the_best_epoch_is_the_first_with_the_highest_score_or_the_lowest_loss(scores, before):
     display = HistoryDisplay(loss=np.ones(len(scores) + before), validation_score=scores)
     finite = [score for score in scores if np.isfinite(score)]
-    assert display.best_epoch == (scores.index(max(finite)) + before + 1 if finite else None)
+    expected = scores.index(max(finite)) + before + 1 if finite else None
+    assert display.best_epoch == expected
+    losses = [-score for score in scores]
+    assert HistoryDisplay(loss=np.ones(len(scores) + before), validation_loss=losses).best_epoch == expected
 
 
 def test_the_best_epoch_is_that_of_the_lowest_validation_loss_where_there_is_no_score():
@@ -189,11 +250,11 @@ def test_a_networks_history_shows_validation_and_a_learning_rate_that_changes():
     net = Network([2, 3, 1], backend="numpy")
     X, Y = np.random.default_rng(0).uniform(size=(2, 30)), np.ones((1, 30))
     history = net.fit(X, Y, epochs=5, validation=(X, Y), learning_rate=lambda steps: 0.1 / (1.0 + steps))
-    display = HistoryDisplay.from_history(history).plot()
+    display = HistoryDisplay.from_history(history)
     assert display.validation_line_.get_ydata().tolist() == history.validation_loss
     assert display.learning_rate_line_.get_ydata().tolist() == history.learning_rate
     assert display.second_ax_.get_ylabel() == "learning rate"
-    assert HistoryDisplay.from_history(net.fit(X, Y, epochs=5)).plot().second_ax_ is None
+    assert HistoryDisplay.from_history(net.fit(X, Y, epochs=5)).second_ax_ is None
 
 
 def test_a_single_line_needs_no_legend_unless_it_has_a_name():
@@ -210,8 +271,8 @@ def test_scikit_learns_own_perceptron_has_a_history_too():
 
 def test_several_models_share_axes_and_legend(stopped):
     figure, ax = plt.subplots()
-    first = HistoryDisplay.from_estimator(stopped).plot(ax, name="one", color="C0")
-    second = HistoryDisplay.from_estimator(stopped).plot(ax, name="two", color="C1", scale="log")
+    first = HistoryDisplay.from_estimator(stopped, ax=ax, name="one", color="C0")
+    second = HistoryDisplay.from_estimator(stopped, ax=ax, name="two", color="C1", scale="log")
     assert first.second_ax_ is second.second_ax_
     assert figure.axes == [ax, first.second_ax_]
     names = [text.get_text() for text in second.legend_.get_texts()]
@@ -225,7 +286,7 @@ def test_several_models_share_axes_and_legend(stopped):
 @pytest.mark.parametrize("first", ["plain", "scored"])
 def test_one_legend_is_left_whichever_model_comes_first(first, stopped):
     plain = HistoryDisplay(loss=[2.0, 1.0])
-    scored = HistoryDisplay.from_estimator(stopped)
+    scored = HistoryDisplay(loss=stopped.loss_curve_, validation_score=stopped.validation_scores_)
     order = [plain, scored] if first == "plain" else [scored, plain]
     figure, ax = plt.subplots()
     for display in order:
@@ -395,6 +456,117 @@ def test_options_reach_surface_and_examples(blobs):
     assert display.scatter_[0].get_sizes() == [99]
 
 
+@pytest.mark.parametrize("method", ["contourf", "contour", "pcolormesh"])
+@pytest.mark.parametrize("which", ["two classes", "three classes", "numbers"])
+def test_each_method_draws_the_surface_on_the_same_scale(method, which, blobs, numbers, species):
+    if which == "three classes":
+        model, X, y = species, FRAME, SPECIES
+    else:
+        model, X, y = blobs if which == "two classes" else numbers
+    features = (2, 3) if which == "three classes" else None
+    display = plot_decision_boundary(model, X, y, features=features, plot_method=method, grid_resolution=30)
+    display.figure_.draw_without_rendering()
+    assert (display.colorbar_ is None) == (which == "three classes")
+    if which != "three classes":
+        assert type(display.surface_).__name__ == ("QuadMesh" if method == "pcolormesh" else "QuadContourSet")
+        assert display.surface_.get_clim() == ((0, 1) if which == "two classes" else (y.min(), y.max()))
+
+
+def test_the_callers_colours_of_the_surface_replace_ours(blobs):
+    display = plot_decision_boundary(*blobs, colors=["red", "blue"], levels=[0.0, 0.5, 1.0])
+    assert display.surface_.get_facecolor()[:, [0, 2]].tolist() == [[1, 0], [0, 1]]
+    norm = matplotlib.colors.Normalize(0.25, 0.75)
+    assert plot_decision_boundary(*blobs, plot_method="pcolormesh", norm=norm).surface_.norm is norm
+
+
+@pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors"])
+def test_the_callers_colour_of_the_examples_replaces_ours(name, blobs, numbers):
+    for data in (blobs, numbers):
+        for examples in plot_decision_boundary(*data, scatter_kwargs={name: "k"}).scatter_:
+            assert examples.get_facecolor().tolist() == [[0, 0, 0, 1]]
+
+
+def test_the_callers_numbers_may_colour_the_examples(numbers):
+    (examples,) = plot_decision_boundary(*numbers, scatter_kwargs={"c": np.arange(100), "cmap": "plasma"}).scatter_
+    assert examples.get_array().tolist() == list(range(100))
+    assert (examples.get_cmap().name, examples.norm.vmax) == ("plasma", 99)
+
+
+HEIGHTS = [1.0, np.nan, 5.0, 2.0, np.nan, 4.0]  # median 3, mean 3
+COLOURS = ["red", "blue", None, "blue", "red", "blue"]
+WIDTHS, LENGTHS = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5, 3, 4, 1, 2, 0]
+MIXED = {
+    "pandas": pandas.DataFrame(
+        {"height": HEIGHTS, "width": WIDTHS, "colour": COLOURS, "length": LENGTHS}, index=[7, 7, 3, 2, 1, 0]
+    ),
+    "polars": polars.DataFrame({"height": HEIGHTS, "width": WIDTHS, "colour": COLOURS, "length": LENGTHS}),
+    "array": np.array([HEIGHTS, WIDTHS, COLOURS, LENGTHS], dtype=object).T,
+    "list": [list(row) for row in zip(HEIGHTS, WIDTHS, COLOURS, LENGTHS, strict=True)],
+}
+MIXED["categories"] = MIXED["pandas"].astype({"colour": "category", "length": "Int64"})
+MIXED["missing"] = MIXED["pandas"].astype({"height": "Float64", "colour": object}).fillna({"colour": pandas.NA})
+MIXED["enum"] = MIXED["polars"].with_columns(polars.col("colour").cast(polars.Enum(["red", "blue"])))
+
+
+class Recorder(LinearRegression):
+    """A model of any values, which keeps what it was asked."""
+
+    def fit(self, X, y):
+        self.coef_ = [1.0]
+        return self
+
+    def predict(self, X):
+        self.asked = X
+        return np.zeros(len(X))
+
+
+@pytest.mark.parametrize("kind", MIXED)
+def test_features_that_are_not_drawn_keep_their_type_at_their_middle(kind):
+    X, model = MIXED[kind], Recorder().fit(None, None)
+    display = plot_decision_boundary(model, X, WIDTHS, features=(3, 1), grid_resolution=4)
+    assert display.scatter_[0].get_offsets().tolist() == np.column_stack([LENGTHS, WIDTHS]).tolist()
+    assert display.ax_.get_title() == "at the median or most frequent value of the other features"
+    asked = model.asked
+    if kind in ("array", "list"):
+        columns = dict(zip(("height", "width", "colour", "length"), asked.T, strict=True))
+        assert asked.dtype == object
+    else:
+        columns = asked
+        assert type(asked) is type(X)
+        assert list(asked.columns) == list(X.columns)
+        assert columns["colour"].dtype == X["colour"].dtype
+    assert list(columns["height"]) == [3.0] * 16
+    assert list(columns["colour"]) == ["blue"] * 16
+    assert list(columns["length"]) == display.xx0.ravel().tolist()
+    assert list(columns["width"]) == display.xx1.ravel().tolist()
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "categories"])
+def test_a_pipeline_that_imputes_and_encodes_is_drawn(kind):
+    X, y = MIXED[kind], ["a", "b", "a", "b", "a", "b"]
+    encoded = make_column_transformer(
+        (OneHotEncoder(sparse_output=False), ["colour"]), (SimpleImputer(), ["height", "width", "length"])
+    )
+    model = make_pipeline(encoded, MLPClassifier((3,), **SETTINGS)).fit(X, y)
+    display = plot_decision_boundary(model, X, y, features=("width", "length"), grid_resolution=5)
+    rows = {"height": [3.0] * 25, "width": display.xx0.ravel(), "colour": ["blue"] * 25, "length": display.xx1.ravel()}
+    expected = model.predict_proba(pandas.DataFrame(rows))[:, 1]
+    np.testing.assert_allclose(display.response.ravel(), expected, rtol=1e-12)
+    with pytest.raises(DataError, match="X: column 'height' holds NaN"):
+        plot_decision_boundary(model, X, y, features=("width", "height"))
+    with pytest.raises(DataError, match="X: column 'colour' holds values that are no numbers"):
+        plot_decision_boundary(model, X, y, features=("width", "colour"))
+
+
+def test_a_feature_without_any_value_stays_missing():
+    X, model = np.array([[0.0, 1.0, np.nan], [1.0, 2.0, np.nan]]), Recorder().fit(None, None)
+    plot_decision_boundary(model, X, [0.0, 1.0], features=(0, 1), grid_resolution=3)
+    assert np.isnan(model.asked[:, 2]).all()
+    text = pandas.DataFrame({"a": [0, 1], "b": [1, 2], "c": pandas.Categorical([None, None], ["x"])})
+    plot_decision_boundary(model, text, [0.0, 1.0], features=(0, 1), grid_resolution=3)
+    assert model.asked["c"].isna().all()
+
+
 def boundary(**changes):
     arguments = {"model": LinearRegression().fit(IRIS.data, IRIS.target), "X": IRIS.data, "y": IRIS.target}
     arguments |= {"features": (0, 1), **changes}
@@ -410,10 +582,16 @@ def boundary(**changes):
         ({"features": (0, 4)}, "features: 4 is no column of X; give numbers from 0 to 3"),
         ({"features": ("a", "b")}, "no column 'a'; X has no column names"),
         ({"X": FRAME, "features": ("a", "b")}, "no column 'a'; X has 'sepal length"),
-        ({"X": FRAME.cast(polars.String).with_columns(polars.lit("a"))}, "X: holds values that are no numbers"),
+        (
+            {"X": FRAME.cast(polars.String).with_columns(polars.lit("a"))},
+            "X: column 'sepal length .*values that are no numbers",
+        ),
         ({"X": IRIS.data[:, :1]}, "X: has 1 feature"),
         ({"X": IRIS.data[0]}, r"X: has shape \(4,\)"),
-        ({"X": np.where(IRIS.data > 7, np.nan, IRIS.data)}, "X: holds NaN"),
+        ({"X": np.where(IRIS.data > 7, np.nan, IRIS.data)}, "X: column 0 holds NaN"),
+        ({"X": scipy.sparse.csr_array(IRIS.data)}, r"X: is sparse; give X.toarray\(\)"),
+        ({"X": [[1.0, "a", 2.0], [1.0, "b", 2.0]], "y": [0, 1]}, "X: column 1 holds values that are no numbers"),
+        ({"X": [[1.0], [1.0, 2.0]]}, "X: is no array of shape"),
         ({"y": IRIS.target[:5]}, "y: has 5 examples, but X has 150"),
         ({"y": IRIS.data}, "y: has 2 dimensions"),
         ({"y": SPECIES}, "y: holds .* no numbers"),
@@ -520,6 +698,22 @@ def test_a_network_and_scikit_learns_perceptron_show_the_same_weights(species):
     assert display.activations == ours.activations == network.activations
 
 
+def test_each_layer_bears_its_own_activation(blobs):
+    _, X, y = blobs
+    model = MLPClassifier((3, 2), ["tanh", "relu"], **SETTINGS).fit(X, y)
+    texts = {text.get_text() for text in plot_network(make_pipeline(model)).ax_.texts}
+    assert {"hidden 1\ntanh", "hidden 2\nrelu", "output\nlogistic"} <= texts
+
+
+def test_a_foreign_activation_of_an_unknown_form_is_left_out(blobs):
+    _, X, y = blobs
+    model = sklearn.neural_network.MLPClassifier((3, 2), max_iter=2).fit(X, y)
+    model.activation = max
+    display = NetworkDisplay.from_estimator(model)
+    assert display.activations is None
+    assert "hidden 1" in {text.get_text() for text in display.plot().ax_.texts}
+
+
 def test_a_wide_network_is_shown_as_heat_maps_with_histograms():
     net = Network([20, 17, 3], output="softmax", backend="numpy")
     display = plot_network(net)
@@ -586,7 +780,7 @@ def test_what_has_no_picture_of_weights_is_refused(call, message):
 # Legibility.
 
 PICTURES = {
-    "early stopping": lambda data: HistoryDisplay.from_estimator(data["stopped"]).plot(),
+    "early stopping": lambda data: HistoryDisplay.from_estimator(data["stopped"]),
     "log": lambda data: HistoryDisplay(loss=np.geomspace(3, 0.02, 50), validation_loss=np.geomspace(3, 0.1, 50)).plot(
         scale="log"
     ),
@@ -625,6 +819,6 @@ def test_names_of_any_letters_are_no_formulas():
         plot_decision_boundary(model, frame, classes[y]),
         plot_network(model),
         plot_network(model, kind="heatmap"),
-        HistoryDisplay.from_estimator(model).plot(name="$\\y$"),
+        HistoryDisplay.from_estimator(model, name="$\\y$"),
     ):
         display.figure_.draw_without_rendering()

@@ -196,8 +196,8 @@ class _Example(NamedTuple):
 
     def repeated(self, count: int) -> Any:
         rows = np.full(count, self.row)
-        # Without the index that pandas would align by.
-        return self.column.iloc[rows].array if hasattr(self.column, "iloc") else self.column[rows]
+        # pandas aligns columns by their index: all get the same.
+        return self.column.iloc[rows].reset_index(drop=True) if hasattr(self.column, "iloc") else self.column[rows]
 
 
 def _table(X: Any) -> Any:

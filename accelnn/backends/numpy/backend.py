@@ -1,4 +1,5 @@
-"""NumPy: every verb in place, with ``out=`` everywhere and no new array in a step after the first.
+"""NumPy: every verb in place, with ``out=`` everywhere and no new array in a step after the first,
+but for weights of examples, dropout and a sparse X.
 
 Memory holds each example contiguously, so the products below are written for the transposes, which are C-ordered and
 may receive a result of ``numpy.matmul``.
@@ -86,7 +87,7 @@ def dropout(A, drop, l, s, out=None):
 
 
 def loss_gradient(Z, Y, w, loss, out=None):
-    """Value and gradient in one pass; where examples have weights, their values pass through dZ."""
+    """Value and gradient in one pass."""
     dZ = _like(Z, Z.shape[0]) if out is None else out
     weights = w[0] if len(w) else None
     if loss.columnwise:
