@@ -189,7 +189,7 @@ class Network:
         if isinstance(self.backend, tuple):
             try:
                 self.backend = get_backend(*self.backend)
-            except BackendUnavailableError as problem:
+            except (BackendUnavailableError, DataError) as problem:  # no such backend here, or no such GPU
                 self.backend = get_backend("auto")
                 warnings.warn(
                     f"the network was made elsewhere and goes on with {self.backend.name}: {problem}", stacklevel=2

@@ -25,21 +25,28 @@ class Weights(list):
 
     def __setitem__(self, place: Any, values: Any) -> None:
         if isinstance(place, slice):
-            places = range(len(self))[place]
+            places, values = range(len(self))[place], list(values)
             if len(places) != len(values):
                 raise DataError(f"{self._name}: has {len(values)} array(s) for {len(places)} layer(s)")
-            for one, value in zip(places, values, strict=True):
+            for one, value in zip(
+                places, [self._checked(*pair) for pair in zip(places, values, strict=True)], strict=True
+            ):
                 self[one] = value
             return
-        target, value = self[place], np.asarray(values)
-        if value.shape != target.shape:
-            raise DataError(f"{self._name}[{place}]: has shape {value.shape}, expected {target.shape}")
-        net = self._network
+        value, net = self._checked(place, values), self._network
         layer = getattr(net, self._which)[1:][place]
         with net.backend.context():
             value = value.T if self._which == "W" else value[:, None]
             layer[...] = net.backend.from_host(np.asfortranarray(value, dtype=net.dtype))
         super().__setitem__(place, self._seen(layer))
+
+    def _checked(self, place: int, values: Any) -> np.ndarray:
+        value, name, shape = np.asarray(values), f"{self._name}[{place}]", self[place].shape
+        if value.shape != shape:
+            raise DataError(f"{name}: has shape {value.shape}, expected {shape}")
+        if value.dtype.kind not in "fiub" or not np.isfinite(value).all():
+            raise DataError(f"{name}: holds what is no finite number")
+        return value
 
     def __reduce__(self) -> Any:
         return list, (list(self),)
