@@ -261,7 +261,8 @@ def _finite(argument: str, array: Any, backend: Backend, remedy: str) -> None:
         raise DataError(f"{argument}: holds {array.dtype} values; give numbers (float32 or float64)")
     if isinstance(array, np.ndarray):
         xp = np
-        if kind != "f" or (array.size <= SMALL and np.logical_and.reduce(np.isfinite(array), axis=None)):
+        # For a few numbers, the sum of their squares is the quickest look; it may overflow, and then says nothing.
+        if kind != "f" or (array.size <= SMALL and math.isfinite(np.vdot(array, array))):
             return
     with np.errstate(all="ignore"):
         if math.isfinite(float(xp.sum(array))):

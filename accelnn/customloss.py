@@ -23,7 +23,7 @@ ROUNDING = 8 * np.finfo(np.float64).eps / STEP  # of the slope, for each unit of
 KEPT = 256  # pairs of formulas that are remembered
 
 _FUNCTIONS = {name: getattr(elementary, name) for name in elementary.__all__}
-_made: dict[Any, list[Callable]] = {}
+_made: dict[Any, tuple[Callable, Callable]] = {}
 
 _TARGETS: dict[str, Callable] = {
     "real": lambda random: random.normal(size=POINTS),
@@ -78,7 +78,7 @@ def custom_loss(
     require_known("targets", targets, _TARGETS)
     # Copies, whose numbers stay what they are now.
     freeze = Binding({}, kept=_FUNCTIONS.values())
-    formulas = [_formula(*pair, freeze) for pair in (("value", value), ("gradient", gradient))]
+    formulas = _formula("value", value, freeze), _formula("gradient", gradient, freeze)
     made_name = getattr(value, "__name__", "custom") if name is None else name
     recording = Recording(*formulas, inputs=2)
     key = recording.key(), targets
@@ -89,7 +89,8 @@ def custom_loss(
         _made[key] = formulas
     # The same formulas are the same object, wherever they come from: a search, or a pickle, compiles them once.
     remade = custom_loss, value, gradient, output, targets, made_name
-    return Loss(made_name, output, *_made[key], targets, remade=remade)
+    kept = _made[key]
+    return Loss(made_name, output, kept[0], kept[1], targets, remade=remade)
 
 
 def _check(value: Callable, gradient: Callable, targets: str) -> None:

@@ -280,10 +280,13 @@ class Network:
             key = l, m, checks.is_sparse(X)
             prepared = self._prepared.pop(key, None) or self._prepare(X, l)
             block, arguments = prepared
-            A = backend.empty((m, self.sizes[l]), self.dtype).T
-            for start in range(0, m, block):
-                stop = min(start + block, m)
-                A[:, start:stop] = backend.predict(X if block == m else X[:, start:stop], *arguments)
+            if block == m and backend.predicts_anew:
+                A = backend.predict(X, *arguments)
+            else:
+                A = backend.empty((m, self.sizes[l]), self.dtype).T
+                for start in range(0, m, block):
+                    stop = min(start + block, m)
+                    A[:, start:stop] = backend.predict(X[:, start:stop], *arguments)
             self._prepared = {key: prepared}
             return backend.to_host(A) if adopted is None else A
 

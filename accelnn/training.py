@@ -131,7 +131,9 @@ def train(
     if validation is not None:
         if not isinstance(validation, Sequence) or len(validation) not in (2, 3):
             raise DataError("validation: give a pair (X, Y), or (X, Y, sample_weight)")
-        held_out = network.examples(*validation, names=("validation X", "validation Y", "validation sample_weight"))
+        X, Y, sample_weight = (*validation, None)[:3]
+        names = "validation X", "validation Y", "validation sample_weight"
+        held_out = network.examples(X, Y, sample_weight, names)
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise DataError(f"callbacks: {callback!r} is no accelnn.Callback")

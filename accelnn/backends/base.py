@@ -45,13 +45,15 @@ class Backend:
     takes_sparse : bool
         Whether X may be a ``scipy.sparse.csc_array``, which `batch`, `linear_activation` and `linear_gradients` then
         have to know.
+    predicts_anew : bool
+        Whether `predict` returns new memory, rather than a part of the workspace.
     pass_elements : int
         Of the workspace for a pass without training; more examples are taken block by block.
     """
 
     name = "reference"
     page = "interpreted, one verb after another"
-    takes_sparse = False
+    takes_sparse = predicts_anew = False
     pass_elements = 2**20
 
     def __init__(self, xp: ModuleType, device: Any = None, overrides: dict[str, Any] | None = None):

@@ -303,7 +303,8 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         self.validation_loss_curve_: list[float] | None = None
         self.stopped_ = self._closed = False
         self._slowdown, self._slowed = 1.0, None
-        self._best = self._latest = None
+        self._best: np.ndarray | None = None
+        self._latest: np.ndarray | None = None
         self._start_stopping()
 
     def _start_stopping(self) -> None:
@@ -432,8 +433,9 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             self._best = None
             return
         net, now = self.network_, self._theta()
-        if self._latest is not None and np.array_equal(now, self._best):  # else somebody has set others
-            now = self._latest
+        latest, best = self._latest, self._best
+        if latest is not None and best is not None and np.array_equal(now, best):  # else somebody has set others
+            now = latest
         self._latest = None
         if score is None or held is None:
             self._best = None

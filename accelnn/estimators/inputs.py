@@ -43,10 +43,10 @@ class Rows(NamedTuple):
 
 def some(rows: Rows, chosen: np.ndarray, backend: Backend) -> Rows:
     """Those rows."""
-    X, *host = rows
+    X, weights = rows.X, rows.weights
     on_host = isinstance(X, np.ndarray) or checks.is_sparse(X)
     X = X[chosen] if on_host else backend.xp.take(X, backend.from_host(chosen), axis=0)
-    return Rows(X, *(None if part is None else part[chosen] for part in host))
+    return Rows(X, rows.y[chosen], rows.Y[chosen], None if weights is None else weights[chosen])
 
 
 def in_precision(rows: Rows, prefix: str = "") -> Rows:
@@ -59,9 +59,9 @@ def in_precision(rows: Rows, prefix: str = "") -> Rows:
     """
     with np.errstate(over="ignore"):
         Y = rows.Y.astype(rows.X.dtype, copy=False)
-    bad = np.flatnonzero(~np.isfinite(Y).all(axis=1)) if Y.dtype.itemsize < 8 else ()
+    bad = np.flatnonzero(~np.isfinite(Y).all(axis=1)) if Y.dtype.itemsize < 8 else np.empty(0)
     if len(bad):
-        row, word = bad[0], np.dtype(Y.dtype).name
+        row, word = int(bad[0]), np.dtype(Y.dtype).name
         raise DataError(
             f"{prefix}y: row {row} is {rows.y[row]}, too large for {word}, X's type; scale y, or give X in float64"
         )

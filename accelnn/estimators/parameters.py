@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import is_dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -121,8 +121,9 @@ def schedule(wanted: Any, epochs: int) -> Schedule | None:
     if wanted in LEARNING_RATES:
         return None
     found = find_schedule(wanted)
-    horizon = {field.name: epochs for field in fields(found) if field.name == "epochs" and found.epochs is None}
-    return replace(found, **horizon) if horizon else found
+    if is_dataclass(found) and getattr(found, "epochs", epochs) is None:
+        return replace(found, epochs=epochs)
+    return found
 
 
 def hidden_layers(sizes: Any) -> list[int]:

@@ -160,7 +160,7 @@ class NumbaBackend(Backend):
     """
 
     name = "numba"
-    takes_sparse = True
+    takes_sparse = predicts_anew = True
     page = "compiled by Numba, many steps in one call"
 
     def __init__(self, threads: int | None = None) -> None:
