@@ -94,7 +94,8 @@ def test_a_name_stands_for_the_defaults(name, kind):
 
 def test_the_names_are_complete():
     kinds = {type(one) for one in SCHEDULES.values()}
-    assert kinds == set(Schedule.__subclasses__())
+    ours = {kind for kind in Schedule.__subclasses__() if kind.__module__ == Schedule.__module__}
+    assert kinds == ours
     assert len(kinds) == len(SCHEDULES)
 
 
