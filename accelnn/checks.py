@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 CPU = 1  # DLPack's number for host memory
-SMALL = 4096  # elements up to which looking at each takes less time than preparing for an overflowing sum
+SMALL = 4096  # elements up to which the sum of their squares takes less time than preparing for an overflowing sum
 
 
 def layer_sizes(sizes: Any) -> tuple[int, ...]:

@@ -197,7 +197,6 @@ class _Memory:
         self,
         network: "Network",
         layout: Layout,
-        states: int,
         batch_size: int,
         steps: int | None,
         key: tuple[Any, ...],
@@ -207,21 +206,21 @@ class _Memory:
         self.before = backend.empty(n, dtype)
         self.dtheta = backend.zeros(n, dtype)
         self.work = backend.workspace(layout, batch_size, dtype, steps)
-        size = np.dtype(dtype).itemsize * (n * (2 + states) + layout.n_work * batch_size)
+        size = np.dtype(dtype).itemsize * (2 * n + layout.n_work * batch_size)
         self.worth_keeping = size <= SPARE_BYTES and isinstance(self.before, np.ndarray)
 
     @classmethod
-    def take(cls, network: "Network", layout: Layout, states: int, batch_size: int, steps: int | None) -> "_Memory":
+    def take(cls, network: "Network", layout: Layout, batch_size: int, steps: int | None) -> "_Memory":
         """Theta as it is now, and the rest as it may be."""
         backend = network.backend
         places = layout.table.tobytes(), layout.gathers
-        key = (backend, backend.workers(), *places, network.dtype, states, batch_size, steps)
+        key = (backend, backend.workers(), *places, network.dtype, batch_size, steps)
         try:
             memory = cls._spare.pop()
         except IndexError:
             memory = None
         if memory is None or memory.key != key:
-            memory = cls(network, layout, states, batch_size, steps, key)
+            memory = cls(network, layout, batch_size, steps, key)
         memory.before[...] = network.theta
         return memory
 
@@ -297,7 +296,7 @@ class _Run:
         backend = network.backend
         steps = self.batches if self.each_epoch else None
         layout, states = network.layout_for(X, dropout), len(optimizer.rule.state)
-        self.memory = memory = _Memory.take(network, layout, states, batch_size, steps)
+        self.memory = memory = _Memory.take(network, layout, batch_size, steps)
         self.state = backend.empty((states, layout.n_parameters), network.dtype)
         self.state[...] = past.vectors if past else 0
         self.arguments = (

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from accelnn import Network, backends, equations, get_backend
+from accelnn import Network, backends, equations, get_backend, training
 from accelnn.backends import availability, why_unavailable
 from accelnn.backends.base import Backend
+from accelnn.backends.numba import teamwork
 
 # In CI the same examples every time; elsewhere new ones. Compilation on first use makes a deadline meaningless.
 settings.register_profile("accelnn", deadline=None, derandomize=os.environ.get("CI", "").lower() == "true")
@@ -183,3 +184,24 @@ def recording(backend):
 
     spy.train = train
     return spy, orders
+
+
+@pytest.fixture
+def teams(monkeypatch):
+    """Teams of the numba backend for however little work."""
+    monkeypatch.setattr(training._Memory, "_spare", [])
+    for name in ("WORTHWHILE", "FEWEST"):
+        monkeypatch.setattr(teamwork, name, 1)
+    monkeypatch.setattr(teamwork, "FETCHING", 0.0)
+
+
+def take_few_at_once(monkeypatch, examples):
+    """Let members of a team take their shares in passes of so few examples."""
+    create = teamwork.Team.__init__
+
+    def in_small_blocks(self, *arguments):
+        create(self, *arguments)
+        for member in (*self.members, self.alone):
+            member[1][teamwork.team.BLOCK] = examples
+
+    monkeypatch.setattr(teamwork.Team, "__init__", in_small_blocks)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import DTYPES, FACTORIES, assert_same, data, difference, host, make
+from conftest import DTYPES, FACTORIES, assert_same, data, difference, host, make, take_few_at_once
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelnn import DataError, training
+from accelnn import DataError
 from accelnn.activations import HIDDEN
-from accelnn.backends.numba import NumbaBackend, teamwork
+from accelnn.backends.numba import NumbaBackend
 from accelnn.dropout import LEVELS, Dropout
 from accelnn.kernels import dropout as kernel
 from accelnn.parameters import Layout
@@ -245,25 +245,9 @@ def test_bad_rates_are_named(bad, message, backend):
 
 
 @pytest.fixture
-def teams(monkeypatch):
-    """For however little work."""
-    monkeypatch.setattr(training._Memory, "_spare", [])
-    for name in ("WORTHWHILE", "FEWEST"):
-        monkeypatch.setattr(teamwork, name, 1)
-    monkeypatch.setattr(teamwork, "FETCHING", 0.0)
-
-
-@pytest.fixture
 def small_passes(monkeypatch):
     """Shares in passes of a few examples, which begin at any element of a block of the stream."""
-    create = teamwork.Team.__init__
-
-    def in_small_blocks(self, *arguments):
-        create(self, *arguments)
-        for member in (*self.members, self.alone):
-            member[1][teamwork.team.BLOCK] = 3
-
-    monkeypatch.setattr(teamwork.Team, "__init__", in_small_blocks)
+    take_few_at_once(monkeypatch, 3)
 
 
 @pytest.mark.usefixtures("teams")

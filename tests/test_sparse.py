@@ -4,13 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import DTYPES, FACTORIES, assert_same, host, make, make_targets
+from conftest import DTYPES, FACTORIES, assert_same, host, make, make_targets, take_few_at_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from accelnn import DataError, Network, training
-from accelnn.backends.numba import NumbaBackend, teamwork
+from accelnn import DataError, Network
+from accelnn.backends.numba import NumbaBackend
 from accelnn.losses import LOSSES
 
 # For the numba backend: each member keeps a gradient; the members share one.
@@ -249,15 +249,6 @@ def test_a_wide_matrix_is_never_dense(backend):
 # Teams of the numba backend.
 
 
-@pytest.fixture
-def teams(monkeypatch):
-    """For however little work."""
-    monkeypatch.setattr(training._Memory, "_spare", [])
-    for name in ("WORTHWHILE", "FEWEST"):
-        monkeypatch.setattr(teamwork, name, 1)
-    monkeypatch.setattr(teamwork, "FETCHING", 0.0)
-
-
 @pytest.mark.usefixtures("teams")
 @pytest.mark.parametrize("options", [{"batch_size": 40, "l2": 0.1}, {"batch_size": None}, {"shuffle": False}])
 @pytest.mark.parametrize("sizes", [NARROW, WIDE, (70_000, 1), (40_000, 2, 2)])
@@ -280,14 +271,7 @@ def test_more_threads_than_examples(sizes):
 @pytest.mark.parametrize("options", [{"l2": 0.1}, {"l2": 0.0, "shuffle": False}])
 @pytest.mark.parametrize("block", [1, 8])
 def test_a_share_in_several_passes(block, options, monkeypatch):
-    create = teamwork.Team.__init__
-
-    def in_small_blocks(self, *arguments):
-        create(self, *arguments)
-        for member in (*self.members, self.alone):
-            member[1][teamwork.team.BLOCK] = block
-
-    monkeypatch.setattr(teamwork.Team, "__init__", in_small_blocks)
+    take_few_at_once(monkeypatch, block)
     X, Y = examples("squared_error", "identity", NARROW, 103)
     given_ = {"output": "identity", "batch_size": 40, "learning_rate": 1e-3}
     assert_as_dense(NumbaBackend(2), sparse.csc_array(X), Y, sizes=NARROW, **given_ | options)

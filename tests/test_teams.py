@@ -25,12 +25,7 @@ from accelnn.threads import VARIABLES, thread_count
 NARROW, WIDE = (20, 33, 7, 3), (70, 400, 300, 3)
 
 
-@pytest.fixture(autouse=True)
-def small_work_is_worth_a_team(monkeypatch):
-    monkeypatch.setattr(training._Memory, "_spare", [])
-    monkeypatch.setattr(teamwork, "WORTHWHILE", 1.0)
-    monkeypatch.setattr(teamwork, "FEWEST", 1)
-    monkeypatch.setattr(teamwork, "FETCHING", 0.0)
+pytestmark = pytest.mark.usefixtures("teams")
 
 
 def trained(threads, sizes=NARROW, m=103, batch_size=40, dtype="float64", output="softmax", hidden="tanh", **options):

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import DTYPES, FACTORIES, assert_same, difference, host, make, make_targets
+from conftest import DTYPES, FACTORIES, assert_same, difference, host, make, make_targets, take_few_at_once
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from accelnn import DataError, Network, training
-from accelnn.backends.numba import NumbaBackend, teamwork
+from accelnn import DataError, Network
+from accelnn.backends.numba import NumbaBackend
 from accelnn.losses import LOSSES
 
 # For the numba backend: each member keeps a gradient; the members share one.
@@ -142,15 +142,6 @@ def test_the_validation_set_has_its_own_weights(any_backend):
     assert history.validation_loss == pytest.approx([float(np.sum(w * losses) / np.sum(w))], rel=1e-12)
 
 
-@pytest.fixture
-def teams(monkeypatch):
-    """Teams of the numba backend for however little work."""
-    monkeypatch.setattr(training._Memory, "_spare", [])
-    for name in ("WORTHWHILE", "FEWEST"):
-        monkeypatch.setattr(teamwork, name, 1)
-    monkeypatch.setattr(teamwork, "FETCHING", 0.0)
-
-
 @pytest.mark.usefixtures("teams")
 @pytest.mark.parametrize("batch_size", [None, 40])
 @pytest.mark.parametrize("output", ["softmax", "identity"])
@@ -168,14 +159,7 @@ def test_any_number_of_threads_gives_the_same(threads, sizes, output, batch_size
 
 @pytest.mark.usefixtures("teams")
 def test_a_share_in_several_passes(monkeypatch):
-    create = teamwork.Team.__init__
-
-    def in_small_blocks(self, *arguments):
-        create(self, *arguments)
-        for member in (*self.members, self.alone):
-            member[1][teamwork.team.BLOCK] = 8
-
-    monkeypatch.setattr(teamwork.Team, "__init__", in_small_blocks)
+    take_few_at_once(monkeypatch, 8)
     given_ = examples("squared_error", "identity", NARROW, 103)
     found, expected = (
         results(make(which, NARROW, output="identity"), *given_, batch_size=40)
