@@ -1,12 +1,28 @@
 """What may watch a training run."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from accelnn.network import Network
 
-__all__ = ["Callback", "Progress"]
+__all__ = ["Callback", "Progress", "Run"]
+
+
+class Run(Protocol):
+    """What a checkpoint needs to know of a run, beside the network.
+
+    Attributes
+    ----------
+    callbacks : sequence of Callback
+    """
+
+    callbacks: "Sequence[Callback]"
+
+    def described(self) -> dict[str, Any]:
+        """What has to be the same where another process goes on, as JSON holds it: settings, and a look at the data."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -16,7 +32,7 @@ class Progress:
     Attributes
     ----------
     network : Network
-        The one in training.
+        The one in training. Its `optimizer_state` and `history` are those of this moment, too.
     epoch, epochs : int
         Epochs finished, and to do in all.
     step, steps : int
@@ -31,6 +47,8 @@ class Progress:
         Of the latest finished epoch's last step; NaN before one is.
     seconds : float
         Since the start of the run, compilation included.
+    run : Run or None
+        None for a training that no checkpoint can go on with (lbfgs).
     """
 
     network: "Network"
@@ -43,10 +61,22 @@ class Progress:
     validation_loss: float | None
     learning_rate: float
     seconds: float
+    run: Run | None = field(default=None, repr=False, compare=False)
 
 
 class Callback:
-    """Base of callbacks: override what you need. Where progress or the end of an epoch returns True, the run ends."""
+    """Base of callbacks: override what you need. Where progress or the end of an epoch returns True, the run ends.
+
+    Attributes
+    ----------
+    every_steps : int or None
+        `on_progress` is called after each so many steps, whatever else it is called after; None for no such wish.
+    last : bool
+        Whether it is told of everything after the callbacks that are not.
+    """
+
+    every_steps: int | None = None
+    last = False
 
     def on_fit_begin(self, progress: Progress) -> None:
         """Before the first step."""
@@ -59,3 +89,13 @@ class Callback:
 
     def on_fit_end(self, progress: Progress) -> None:
         """After the last step of a run that ended without an error."""
+
+    def on_fit_exit(self, progress: Progress) -> None:
+        """When `fit` is left, with an error or without."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What a checkpoint keeps of this callback, by name: text, whole numbers, booleans, None and NumPy arrays."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave in another process; called before `on_fit_begin`."""

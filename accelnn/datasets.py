@@ -1,6 +1,8 @@
 """Data sets by name, each with a recipe that trains it well."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,11 @@ class Recipe:
     test_fraction: float = 0.25
 
 
+def _row(row: int) -> str:
+    """The place of a row of what has no lines."""
+    return f"row {row}"
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Examples with their targets.
@@ -30,8 +37,11 @@ class Dataset:
     Attributes
     ----------
     name : str
-    X : array of float64, shape (m, n), C order
-        Examples are rows here, as tables have them; ``X.T`` is the equations' X.
+    X : array, sparse array or polars.DataFrame, of shape (m, n)
+        Examples are rows here, as tables have them; an array's ``X.T`` is the equations' X. It is an array of float32
+        or float64 (perhaps a memory map), a ``scipy.sparse.csr_array``, or the columns of a table as they were read:
+        integers, floats, Boolean and String, in which null stands for a missing value, as NaN does in arrays. Each can
+        be indexed with an array of row numbers.
     y : array, shape (m,)
         Class numbers (int64), or values (float64).
     task : {"classification", "regression"}
@@ -42,16 +52,19 @@ class Dataset:
     target : str
         Name of y.
     recipe : Recipe
+    place : callable
+        ``place(row)`` says where a row, counted from 0, stands: "line 7" of a text file, "row 5" of anything else.
     """
 
     name: str
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     task: str
     features: tuple[str, ...]
     classes: tuple[str, ...] = ()
     target: str = "target"
     recipe: Recipe = Recipe()
+    place: Callable[[int], str] = _row
 
 
 def planar(examples: int = 400, seed: int = 0) -> Dataset:

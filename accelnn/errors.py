@@ -5,10 +5,12 @@ from collections.abc import Iterable
 __all__ = [
     "AccelnnError",
     "BackendUnavailableError",
+    "BusyError",
     "DataError",
     "DeviceMemoryError",
     "DivergenceError",
     "ModelFileError",
+    "OutputError",
     "UnknownNameError",
     "require_known",
 ]
@@ -41,6 +43,14 @@ def require_known(argument: str, name: object, known: Iterable[str]) -> None:
 
 class ModelFileError(AccelnnError, ValueError):
     """A model file that cannot be read back."""
+
+
+class OutputError(AccelnnError, OSError):
+    """A file that cannot be written; the one that was there is as it was, unless the message says otherwise."""
+
+
+class BusyError(AccelnnError, RuntimeError):
+    """Two calls that would train the same network at once."""
 
 
 class BackendUnavailableError(AccelnnError, RuntimeError):

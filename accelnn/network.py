@@ -1,7 +1,9 @@
 """A network: its sizes, activations and loss, its parameters, and the backend that computes with them."""
 
+import contextlib
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,22 +12,23 @@ import numpy as np
 from accelnn import checks
 from accelnn.activations import HIDDEN, OUTPUTS, activation
 from accelnn.backends import BACKENDS, get_backend, why_auto
-from accelnn.errors import BackendUnavailableError, DataError, require_known
+from accelnn.errors import BackendUnavailableError, BusyError, DataError, require_known
 from accelnn.initializers import initial_parameters
 from accelnn.losses import Loss
 from accelnn.losses import loss as find_loss
 from accelnn.parameters import Layout
+from accelnn.state import History, OptimizerState
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from accelnn.backends.base import Backend
     from accelnn.schedules import Schedule
-    from accelnn.training import History, OptimizerState
 
 __all__ = ["DTYPES", "Examples", "Network", "Plan"]
 
 DTYPES = ("float32", "float64")
+_OWN = ("W", "b", "_prepared", "_in_training")  # what a copy makes anew
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Network:
     loss_entry : Loss
     optimizer_state : OptimizerState or None
         Where the latest call of `fit` left its optimiser; the next one goes on from there with ``resume=True``.
+    history : History
+        Of the latest training, calls of `fit` that went on with it included.
 
     Raises
     ------
@@ -149,6 +154,8 @@ class Network:
         self.W, self.b = self.layout.parameters(self._theta)
         self.epochs_trained = self.steps_trained = 0
         self.optimizer_state: OptimizerState | None = None
+        self.history = History()
+        self._in_training = threading.Lock()
         self._prepared: dict[tuple[int, int, bool], tuple[int, tuple[Any, ...]]] = {}
 
     def __repr__(self) -> str:
@@ -175,7 +182,7 @@ class Network:
     def __getstate__(self) -> dict[str, Any]:
         # A backend goes by its name, and theta through the host; the views are made anew, so that a copy's W and b
         # belong to its own theta.
-        state = {name: value for name, value in self.__dict__.items() if name not in ("W", "b", "_prepared")}
+        state = {name: value for name, value in self.__dict__.items() if name not in _OWN}
         if self.backend.name in BACKENDS:
             state["backend"] = self.backend.name, self.backend.threads, self.backend.device
             state["_theta"] = np.array(self.backend.to_host(self._theta))
@@ -185,7 +192,7 @@ class Network:
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _prepared={})
+        self.__dict__.update(state, _prepared={}, _in_training=threading.Lock())
         if isinstance(self.backend, tuple):
             try:
                 self.backend = get_backend(*self.backend)
@@ -292,7 +299,7 @@ class Network:
 
     def _prepare(self, X: Any, l: int) -> tuple[int, tuple[Any, ...]]:
         """How many examples to take at once, and what a backend needs besides them to compute A[l]."""
-        backend, layout = self.backend, self.layout_for(X)
+        backend, layout = self.backend, self.layout_for(checks.is_sparse(X))
         if l < len(self.sizes) - 1:
             layout = Layout(self.sizes[: l + 1], self._keeps_z[:l], gathers=layout.gathers)
         block = min(X.shape[1], self.block(layout))
@@ -324,7 +331,7 @@ class Network:
         with backend.context():
             examples = self.examples(X, Y, sample_weight)
             X = examples.arrays[0]
-            layout = self.layout_for(X)
+            layout = self.layout_for(checks.is_sparse(X))
             dtheta = backend.empty(layout.n_parameters, self.dtype)
             J = backend.loss_and_gradient(
                 *examples.arrays,
@@ -343,7 +350,7 @@ class Network:
     def fit(
         self,
         X: Any,
-        Y: Any,
+        Y: Any = None,
         optimizer: Any = "sgd",
         learning_rate: Any = 0.1,
         epochs: int = 100,
@@ -353,7 +360,7 @@ class Network:
         l2: float = 0.0,
         clip_norm: float | None = None,
         callbacks: Sequence[Any] = (),
-        resume: bool = False,
+        resume: "bool | str | PathLike[str]" = False,
         sample_weight: Any = None,
         dropout: float | Sequence[float] = 0.0,
         schedule: "str | Schedule | None" = None,
@@ -362,8 +369,9 @@ class Network:
 
         Parameters
         ----------
-        X : array of shape (n_0, m)
-            One of scipy.sparse stays sparse: the first layer multiplies what is not zero.
+        X : array of shape (n_0, m), or Stream
+            One of scipy.sparse stays sparse: the first layer multiplies what is not zero. A :class:`accelnn.Stream`
+            is read part by part and never all in memory; it brings Y and weights with it.
         Y : array of shape (n_L, m), or a vector of m class numbers for cross-entropy, or of m numbers for one output
         optimizer : str or Optimizer
             sgd, momentum, nesterov, rmsprop, adam or adamw; ``Optimizer("adam", beta1=0.95)`` for other
@@ -382,10 +390,14 @@ class Network:
         clip_norm : float, optional
             Largest Euclidean norm of a step's gradient.
         callbacks : sequence of Callback
-        resume : bool
-            Go on from where the latest call of `fit` left its optimiser, of the same rule: two calls of 5 epochs then
-            give the same theta as one of 10. Step numbers, which a schedule and the bias correction of Adam receive,
-            go on too. Otherwise every call starts an optimiser without memory.
+        resume : bool or path
+            True goes on from where the latest call of `fit` left its optimiser, of the same rule: two calls of 5 epochs
+            then give the same theta as one of 10. Step numbers, which a schedule and the bias correction of Adam
+            receive, go on too. A run that was stopped within an epoch goes on there, if its batches are the same, and
+            that epoch counts as one. Otherwise every call starts an optimiser without memory.
+
+            The folder of a :class:`accelnn.Checkpoint`, or one of its files, goes on from there to `epochs` in all, as
+            if that run had not been interrupted; from the beginning, where the folder holds none yet.
         sample_weight : vector of length m, optional
             Weights of the examples, from 0 on. Only their ratios count, but in the penalty: J is
             ``sum_i w_i loss_i / sum_i w_i + l2 / (2 sum_i w_i) sum_l |W[l]|^2`` over all examples, so that a weight of
@@ -401,11 +413,16 @@ class Network:
         Returns
         -------
         History
+            Of this call; from a checkpoint, of the whole training.
 
         Raises
         ------
         DataError
             For anything that cannot be used; the network is as it was.
+        BusyError
+            Where another call is training this network.
+        ModelFileError
+            For a checkpoint that is damaged.
         DivergenceError
             Where the loss or theta stops being finite; theta is as it was before the call.
 
@@ -415,7 +432,7 @@ class Network:
         """
         from accelnn.training import train
 
-        with self.backend.context():
+        with self._trained_alone(), self.backend.context():
             return train(
                 self,
                 X,
@@ -434,6 +451,19 @@ class Network:
                 dropout=dropout,
                 schedule=schedule,
             )
+
+    @contextlib.contextmanager
+    def _trained_alone(self) -> Iterator[None]:
+        """Within, no other call can train this network."""
+        if not self._in_training.acquire(blocking=False):
+            raise BusyError(
+                "fit: this network is being trained already, in another thread or by the call that runs this callback; "
+                "wait for its end, or train a copy (copy.deepcopy)"
+            )
+        try:
+            yield
+        finally:
+            self._in_training.release()
 
     def check(self, X: Any, Y: Any, names: tuple[str, str] = ("X", "Y")) -> tuple[Any, Any]:
         """X and Y as the backend takes them; see `loss_and_gradient` for what they may be.
@@ -483,9 +513,14 @@ class Network:
             return array.T[examples].T
         return self.backend.xp.take(array.T, self.backend.from_host(examples), axis=0).T
 
-    def layout_for(self, X: Any, dropout: Sequence[float] = ()) -> Layout:
-        """Where a pass over X finds its arrays, in training with these rates of dropout."""
-        gathers = not checks.is_sparse(X)
+    def rows_of(self, array: Any, examples: np.ndarray) -> np.ndarray:
+        """Some examples of an array of the host or of the backend, as rows on the host."""
+        columns = self._columns(array, examples)
+        return columns.toarray().T if checks.is_sparse(columns) else checks.on_host(columns, self.backend).T
+
+    def layout_for(self, sparse: bool, dropout: Sequence[float] = ()) -> Layout:
+        """Where a pass over an X that is or is not sparse finds its arrays, in training with these rates of dropout."""
+        gathers = not sparse
         if gathers and not any(dropout):
             return self.layout
         return Layout(self.sizes, self._keeps_z, [rate > 0 for rate in dropout], gathers)

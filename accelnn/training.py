@@ -1,9 +1,11 @@
-"""Training: epochs, batch order, validation and history around the backend's steps."""
+"""Training: epochs, validation and history around the backend's steps."""
 
+import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,15 +14,18 @@ from accelnn import checks
 from accelnn.callbacks import Callback, Progress
 from accelnn.dropout import Dropout
 from accelnn.errors import AccelnnError, DataError, DivergenceError
+from accelnn.feeding import Feed, InMemory, Part, batch_order
 from accelnn.optimizers import Optimizer
 from accelnn.parameters import Layout
 from accelnn.schedules import Schedule
 from accelnn.schedules import schedule as find_schedule
+from accelnn.state import Batches, History, OptimizerState
+from accelnn.streaming import Stream, StreamFeed
 
 if TYPE_CHECKING:
     from accelnn.network import Examples, Network
 
-__all__ = ["History", "OptimizerState", "batch_order", "evaluate", "train"]
+__all__ = ["History", "OptimizerState", "Settings", "batch_order", "evaluate", "train"]
 
 CALL_SECONDS = 0.1  # length of one call into the backend that is aimed at: progress stays live, Ctrl-C works
 GROUP_STEPS = 2**14  # most steps whose coefficients and losses are laid out at once, beyond one epoch
@@ -28,71 +33,10 @@ GROUP_ORDER = 2**20  # most places of batch order that are laid out at once, bey
 SPARE_BYTES = 2**28  # most memory of a finished run that is kept for the next
 
 
-@dataclass
-class History:
-    """What a run of training recorded, epoch by epoch.
-
-    Attributes
-    ----------
-    loss : list of float
-        J, the mean over the epoch's batches of the loss that each started from.
-    validation_loss : list of float
-        J of the validation set after each epoch; empty without one.
-    learning_rate : list of float
-        Of the epoch's last step.
-    seconds : float
-        Length of the run.
-    examples : int
-        Examples trained on, counted once an epoch.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    learning_rate: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    examples: int = 0
-
-
-@dataclass
-class OptimizerState:
-    """Where an optimiser stands after a run, so that the next one can go on as if there had been no end between.
-
-    Attributes
-    ----------
-    rule : str
-        Name of the update rule.
-    step : int
-        Steps so far.
-    vectors : array of shape (number of state vectors, theta's length)
-        Where the network's backend computes.
-    epoch : int
-        Epochs so far, which a schedule counts.
-    schedule : Schedule or None
-        The one of the latest run.
-    memory : tuple of float
-        What it remembers.
-    """
-
-    rule: str
-    step: int
-    vectors: Any
-    epoch: int = 0
-    schedule: Schedule | None = None
-    memory: tuple[float, ...] = ()
-
-
-def batch_order(seed: int, epoch: int, m: int) -> np.ndarray:
-    """The order in which epoch number `epoch` of a network's life visits m examples.
-
-    A function of the seed and the epoch alone: the same on every backend, and after a restart.
-    """
-    return np.random.default_rng([seed, 1, epoch]).permutation(m)
-
-
 def evaluate(network: "Network", examples: "Examples") -> float:
     """``J`` over examples that the network has checked, without a penalty, in blocks that fit the workspace."""
     backend, (X, Y, w) = network.backend, examples.arrays
-    m, places = X.shape[1], network.layout_for(X)
+    m, places = X.shape[1], network.layout_for(checks.is_sparse(X))
     block = min(m, network.block(places))
     layout, work = backend.layout(places), backend.workspace(places, block, network.dtype)
     g = backend.activations([*network.activations, "identity"], network.dtype)
@@ -104,6 +48,35 @@ def evaluate(network: "Network", examples: "Examples") -> float:
         J = backend.evaluate(*parts, network.theta, layout, g, loss, work)
         total += float(J) * (stop - start)
     return total / m
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run trains, checked; the names are those of :meth:`accelnn.Network.fit`."""
+
+    optimizer: Optimizer
+    learning_rate: float | Callable[[np.ndarray], np.ndarray]
+    epochs: int
+    l2: float
+    clip_norm: float
+    dropout: list[float]
+    schedule: Schedule | None
+
+    def described(self, batches: Batches, weighs: bool) -> dict[str, Any]:
+        """What has to be the same where another process goes on, as JSON holds it."""
+        rate = self.learning_rate
+        return {
+            "optimizer": repr(self.optimizer),
+            "learning_rate": "a function" if callable(rate) else rate,
+            "l2": self.l2,
+            "clip_norm": None if math.isinf(self.clip_norm) else self.clip_norm,
+            "dropout": list(self.dropout),
+            "schedule": None if self.schedule is None else repr(self.schedule),
+            "examples": batches.examples,
+            "batch_size": batches.size,
+            "order": batches.order,
+            "sample_weight": weighs,
+        }
 
 
 def train(
@@ -120,68 +93,104 @@ def train(
     l2: float,
     clip_norm: float | None,
     callbacks: Sequence[Callback],
-    resume: bool,
+    resume: "bool | str | os.PathLike[str]",
     sample_weight: Any,
     dropout: float | Sequence[float],
     schedule: str | Schedule | None,
 ) -> History:
     """See :meth:`accelnn.Network.fit`."""
-    examples = network.examples(X, Y, sample_weight)
-    held_out = None
-    if validation is not None:
-        if not isinstance(validation, Sequence) or len(validation) not in (2, 3):
-            raise DataError("validation: give a pair (X, Y), or (X, Y, sample_weight)")
-        X, Y, sample_weight = (*validation, None)[:3]
-        names = "validation X", "validation Y", "validation sample_weight"
-        held_out = network.examples(X, Y, sample_weight, names)
+    feed = _feed(network, X, Y, sample_weight, batch_size, shuffle)
+    held_out = None if validation is None else _held_out(network, validation)
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise DataError(f"callbacks: {callback!r} is no accelnn.Callback")
-    epochs = checks.integer("epochs", epochs, 1)
-    m = examples.arrays[0].shape[1]
-    batch_size = m if batch_size is None else min(checks.integer("batch_size", batch_size, 1), m)
-    optimizer = optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer)
-    if resume:
-        _require_state(network, optimizer)
-    run = _Run(
-        network,
-        examples,
-        optimizer,
+    settings = Settings(
+        optimizer if isinstance(optimizer, Optimizer) else Optimizer(optimizer),
         learning_rate if callable(learning_rate) else checks.number("learning_rate", learning_rate, positive=True),
-        epochs,
-        batch_size,
-        shuffle and batch_size < m,
-        held_out,
-        checks.number("l2", l2) * examples.penalty_scale,
+        checks.integer("epochs", epochs, 1),
+        checks.number("l2", l2),
         np.inf if clip_norm is None else checks.number("clip_norm", clip_norm, positive=True, finite=False),
-        callbacks,
-        resume,
         checks.dropout_rates("dropout", dropout, len(network.activations)),
         None if schedule is None else find_schedule(schedule),
     )
+    before = _Before(network)
     try:
-        with network.backend.context():
-            history = run.run()
+        done = _begin(network, settings, feed, callbacks, resume)
+        if done < settings.epochs:
+            run = _Run(network, feed, settings, held_out, callbacks, done)
+            before.theta = run.memory.before if before.theta is None else before.theta
+            with network.backend.context():
+                run.run()
+            run.memory.spare()
     except AccelnnError:
-        network.theta[...] = run.memory.before
-        network.epochs_trained = run.first_epoch
+        before.restore()
         raise
-    except BaseException:  # Ctrl-C, or an error of a callback's: what was trained stays
-        run.keep()
-        raise
-    run.keep()
-    run.memory.spare()
-    return history
+    return network.history.since(before.history) if resume is True else network.history.copy()
 
 
-def _require_state(network: "Network", optimizer: Optimizer) -> None:
-    state = network.optimizer_state
-    if state is None:
-        raise DataError("resume: there is no training to go on with; leave it out for the first fit")
-    if state.rule != optimizer.rule.name:
-        raise DataError(
-            f"resume: the training to go on with used optimizer={state.rule!r}, not {optimizer.rule.name!r}"
-        )
+def _feed(network: "Network", X: Any, Y: Any, sample_weight: Any, batch_size: int | None, shuffle: bool) -> Feed:
+    if isinstance(X, Stream):
+        if Y is not None or sample_weight is not None:
+            raise DataError("Y: a Stream brings its targets and weights with it; leave Y and sample_weight out")
+        if batch_size is None:
+            raise DataError("batch_size: a Stream is trained on batch by batch; give a number")
+        return StreamFeed(X, network, checks.integer("batch_size", batch_size, 1), shuffle)
+    if Y is None:
+        raise DataError("Y: is missing; only a Stream brings its targets with it")
+    examples = network.examples(X, Y, sample_weight)
+    X = examples.arrays[0]
+    size = X.shape[1] if batch_size is None else min(checks.integer("batch_size", batch_size, 1), X.shape[1])
+    sparse = checks.is_sparse(X)
+    return InMemory(examples.arrays, examples.penalty_scale, size, shuffle, network.seed, sparse, network.rows_of)
+
+
+def _held_out(network: "Network", validation: Any) -> "Examples":
+    if not isinstance(validation, Sequence) or len(validation) not in (2, 3):
+        raise DataError("validation: give a pair (X, Y), or (X, Y, sample_weight)")
+    X, Y, sample_weight = (*validation, None)[:3]
+    return network.examples(X, Y, sample_weight, ("validation X", "validation Y", "validation sample_weight"))
+
+
+def _begin(network: "Network", settings: Settings, feed: Feed, callbacks: Sequence[Callback], resume: Any) -> int:
+    """Bring the network to where the run begins; how many of its epochs have been done before."""
+    if resume is False:
+        network.optimizer_state, network.history = None, History()
+        return 0
+    if resume is True:
+        state, rule = network.optimizer_state, settings.optimizer.rule.name
+        if state is None:
+            raise DataError("resume: there is no training to go on with; leave it out for the first fit")
+        if state.rule != rule:
+            raise DataError(f"resume: the training to go on with used optimizer={state.rule!r}, not {rule!r}")
+        network.history = network.history.copy()
+        return 0
+    if not isinstance(resume, str | os.PathLike):
+        raise DataError(f"resume: {resume!r} is neither True nor False nor the folder of a Checkpoint")
+    from accelnn.checkpoints import restore
+
+    return restore(resume, network, settings, feed, callbacks)
+
+
+class _Before:
+    """The network as it was, for a run that fails.
+
+    Attributes
+    ----------
+    theta : vector or None
+        None where the run keeps one.
+    """
+
+    def __init__(self, network: "Network"):
+        self.network, self.history = network, network.history
+        self.theta: Any = None
+        self._numbers = network.epochs_trained, network.steps_trained, network.optimizer_state
+
+    def restore(self) -> None:
+        network = self.network
+        if self.theta is not None:
+            network.theta[...] = self.theta
+        network.epochs_trained, network.steps_trained, network.optimizer_state = self._numbers
+        network.history = self.history
 
 
 class _Memory:
@@ -244,171 +253,201 @@ def _rates(what: str, answer: Any, steps: np.ndarray) -> np.ndarray:
 
 
 class _Run:
-    """One run of training: its arguments, checked, and its state."""
+    """One run of training, and its state."""
 
     def __init__(
         self,
         network: "Network",
-        examples: "Examples",
-        optimizer: Optimizer,
-        learning_rate: float | Callable[[np.ndarray], np.ndarray],
-        epochs: int,
-        batch_size: int,
-        shuffle: bool,
+        feed: Feed,
+        settings: Settings,
         validation: "Examples | None",
-        l2: float,
-        clip_norm: float,
         callbacks: Sequence[Callback],
-        resume: bool,
-        dropout: list[float],
-        schedule: Schedule | None,
+        done: int,
     ):
-        self.network, self.optimizer = network, optimizer
-        past = network.optimizer_state if resume else None
-        self.first_step, self.past_epochs = (past.step, past.epoch) if past else (0, 0)
-        self.steps_done = 0
-        self.rate = learning_rate if callable(learning_rate) else lambda step: np.full(len(step), learning_rate)
-        self.schedule = schedule
+        self.network, self.feed, self.settings = network, feed, settings
+        self.validation, self.history = validation, network.history
+        self.callbacks = sorted(callbacks, key=lambda callback: callback.last)
+        past = network.optimizer_state
+        # Where the latest run stopped within an epoch, this one goes on there, if the batches are the same.
+        unfinished = past is not None and past.batches == feed.batches
+        self.losses_before = past.losses if past and unfinished else np.empty(0)
+        self.skip = len(self.losses_before)
+        self.first_step, self.past_epochs = (past.step - self.skip, past.epoch) if past else (0, 0)
+        self.first_epoch, self.steps_before = network.epochs_trained, network.steps_trained - self.skip
+        self.done, self.epochs = done, settings.epochs - done
+        self.epochs_done, self.steps_done = 0, self.skip
+        self.unfinished = self.losses_before
+        schedule = settings.schedule
         goes_on = past is not None and past.schedule == schedule
         self.schedule_state = past.memory if goes_on and past else schedule.start if schedule else ()
-        self.dropout_rates = dropout
-        self.drop: Any = None
-        self.epochs, self.batch_size, self.shuffle, self.validation = epochs, batch_size, shuffle, validation
-        self.callbacks, self.history = callbacks, History()
-        self.first_epoch = network.epochs_trained
-        X = examples.arrays[0]
-        self.m = X.shape[1]
-        self.batches = -(-self.m // batch_size)
-        self.sizes = np.diff(np.minimum(np.arange(self.batches + 1) * batch_size, self.m))
+        self.m, size = feed.batches.examples, feed.batches.size
+        self.batches = -(-self.m // size)
+        self.sizes = np.diff(np.minimum(np.arange(self.batches + 1) * size, self.m))
         # Several epochs form one group unless somebody wants to know of each.
         self.each_epoch = (
             validation is not None
             or bool(self.schedule_state)
             or any(type(c).on_epoch_end is not Callback.on_epoch_end for c in callbacks)
         )
+        every = [c.every_steps for c in callbacks if c.every_steps]
+        self.every = min(every) if every else None
         self.steps_a_call = 1
         self.stopped = False
-        # Where the backend computes, and reused from one group of epochs to the next.
+        self.seconds_before = self.history.seconds
+        # Where the backend computes, and reused from one part to the next.
         self.order: Any = None
         self.coefficients: Any = None
         self.losses: Any = None
+        self.drop: Any = None
 
-        backend = network.backend
+        backend, rule = network.backend, settings.optimizer.rule
         steps = self.batches if self.each_epoch else None
-        layout, states = network.layout_for(X, dropout), len(optimizer.rule.state)
-        self.memory = memory = _Memory.take(network, layout, batch_size, steps)
-        self.state = backend.empty((states, layout.n_parameters), network.dtype)
+        layout = network.layout_for(feed.sparse, settings.dropout)
+        self.memory = memory = _Memory.take(network, layout, size, steps)
+        self.state = backend.empty((len(rule.state), layout.n_parameters), network.dtype)
         self.state[...] = past.vectors if past else 0
         self.arguments = (
-            *examples.arrays,
             network.theta,
             memory.dtheta,
             self.state,
             backend.layout(layout),
             backend.activations([*network.activations, "identity"], network.dtype),
             backend.loss(network.loss_entry, network.dtype),
-            backend.rule(optimizer.rule.name, network.dtype),
-            l2,
-            clip_norm,
+            backend.rule(rule.name, network.dtype),
+            settings.l2 * feed.penalty_scale,
+            settings.clip_norm,
         )
 
-    def run(self) -> History:
+    def run(self) -> None:
         self.start = time.perf_counter()
-        for callback in self.callbacks:
-            callback.on_fit_begin(self.progress(0, 0))
-        epoch = 0
-        while epoch < self.epochs and not self.stopped:
-            epoch += self.run_group(epoch, self.group_size(epoch))
-        self.history.seconds = time.perf_counter() - self.start
-        xp = self.network.backend.xp
-        if not bool(xp.all(xp.isfinite(self.network.theta))):
-            self.diverged(self.latest_epoch, self.latest_rate)
-        for callback in self.callbacks:
-            callback.on_fit_end(self.progress(self.steps_done // self.batches, self.steps_done))
-        return self.history
+        self.keep()
+        with contextlib.ExitStack() as begun:
+            for callback in self.callbacks:
+                begun.callback(lambda leaving=callback: leaving.on_fit_exit(self.progress()))
+                callback.on_fit_begin(self.progress())
+            while self.epochs_done < self.epochs and not self.stopped:
+                self.run_group()
+            xp = self.network.backend.xp
+            if not bool(xp.all(xp.isfinite(self.network.theta))):
+                self.diverged(self.latest_epoch, self.latest_rate)
+            for callback in self.callbacks:
+                callback.on_fit_end(self.progress())
 
     def keep(self) -> None:
-        """Leave the network where the run has come to."""
-        self.network.steps_trained += self.steps_done
-        self.network.optimizer_state = OptimizerState(
-            self.optimizer.rule.name,
+        """Let the network say where the run has come to."""
+        network, settings = self.network, self.settings
+        self.history.seconds = self.seconds_before + time.perf_counter() - self.start
+        network.epochs_trained = self.first_epoch + self.epochs_done
+        network.steps_trained = self.steps_before + self.steps_done
+        network.optimizer_state = OptimizerState(
+            settings.optimizer.rule.name,
             self.first_step + self.steps_done,
             self.state,
-            self.past_epochs + self.steps_done // self.batches,
-            self.schedule,
+            self.past_epochs + self.epochs_done,
+            settings.schedule,
             self.schedule_state,
+            self.feed.batches,
+            self.unfinished,
         )
 
-    def group_size(self, epoch: int) -> int:
+    def group_size(self) -> int:
         """How many epochs to lay out at once: about one call's worth."""
         if self.each_epoch:
             return 1
-        order = self.m if self.shuffle else 0
+        order = self.m if self.feed.batches.order == "shuffled" else 0
         most = min(
+            self.feed.epochs_at_once or GROUP_STEPS,
             GROUP_STEPS // self.batches,
             GROUP_ORDER // order if order else GROUP_STEPS,
             self.steps_a_call // self.batches,
         )
-        return min(max(most, 1), self.epochs - epoch)
+        return min(max(most, 1), self.epochs - self.epochs_done)
 
-    def run_group(self, epoch: int, count: int) -> int:
-        """Train for `count` epochs from number `epoch` of this run on; returns the number of epochs finished."""
-        network, backend, batches = self.network, self.network.backend, self.batches
+    def run_group(self) -> None:
+        """Train for some epochs, or until the run is stopped."""
+        epoch, count, batches = self.epochs_done, self.group_size(), self.batches
         steps = self.first_step + np.arange(epoch * batches, (epoch + count) * batches)
         alpha = self.learning_rates(steps, epoch)
-        table = self.optimizer.coefficients(steps + 1, alpha)
+        table = self.settings.optimizer.coefficients(steps + 1, alpha)
+        J = np.empty(len(steps))
+        skip = self.skip if epoch == 0 else 0
+        J[:skip] = self.losses_before[:skip]
+        with contextlib.closing(self.feed.parts(self.first_epoch + epoch, count, skip)) as parts:  # type: ignore[type-var]
+            for part in parts:
+                self.train_part(part, epoch, alpha, table[part.first : part.first + part.steps], J)
+                if self.stopped:
+                    return
+
+    def train_part(self, part: Part, epoch: int, alpha: np.ndarray, table: np.ndarray, J: np.ndarray) -> None:
+        """The steps of one part of a group that begins with `epoch`, has these learning rates, and fills J."""
+        network, backend, batches = self.network, self.network.backend, self.batches
         self.coefficients = backend.coefficients(table, network.dtype, self.coefficients)
-        if self.shuffle:
-            order = np.stack([batch_order(network.seed, self.first_epoch + epoch + e, self.m) for e in range(count)])
-        else:
-            order = np.empty((count, 0), dtype=np.int64)
-        self.order = backend.from_host(order, self.order)
-        if self.losses is None or self.losses.shape != (len(steps),):
-            self.losses = backend.zeros(len(steps), "float64")
-
-        if any(self.dropout_rates):
-            masks = Dropout.of(self.dropout_rates, network.seed, network.steps_trained + epoch * batches)
-            self.drop = backend.dropout(masks, self.drop)
-
-        done = 0
-        while done < len(steps) and not self.stopped:
-            last = min(done + self.steps_a_call, len(steps))
+        self.order = backend.from_host(part.order, self.order)
+        if self.losses is None or self.losses.shape != (part.steps,):
+            self.losses = backend.zeros(part.steps, "float64")
+        if any(self.settings.dropout):
+            first = self.steps_before + epoch * batches + part.first
+            self.drop = backend.dropout(Dropout.of(self.settings.dropout, network.seed, first), self.drop)
+        tables = self.order, self.feed.batches.size, self.coefficients, self.losses
+        done = part.skip
+        while done < part.steps and not self.stopped:
+            before = epoch * batches + part.first
+            last = self.next_stop(before, done, part.steps)
             began = time.perf_counter()
-            tables = self.order, self.batch_size, self.coefficients, self.losses
-            backend.train(*self.arguments, self.drop, self.memory.work, *tables, done, last)
-            values = backend.to_host(self.losses)[:last]
+            backend.train(*part.arrays, *self.arguments, self.drop, self.memory.work, *tables, done, last)
+            values = backend.to_host(self.losses)[done:last]
             self.pace(last - done, time.perf_counter() - began)
-            self.steps_done = epoch * batches + last
-            done, self.latest_epoch, self.latest_rate = last, epoch + (last - 1) // batches + 1, float(alpha[last - 1])
+            J[part.first + done : part.first + last] = values
+            latest = part.first + last - 1
+            self.latest_epoch, self.latest_rate = self.done + epoch + latest // batches + 1, float(alpha[latest])
             if not np.all(np.isfinite(values)):
-                s = int(np.argmin(np.isfinite(values)))
-                self.diverged(epoch + s // batches + 1, float(alpha[s]))
-            if done < len(steps):
-                self.report(epoch + done // batches, epoch * batches + done, values)
-        finished = done // batches
-        J = values[: finished * batches].reshape(finished, batches)
-        self.history.loss.extend((np.sum(J * self.sizes, axis=1) / self.m).tolist())
-        self.history.learning_rate.extend(alpha[batches - 1 : finished * batches : batches].tolist())
-        self.history.examples += finished * self.m
-        network.epochs_trained += finished
-        if self.validation is not None and finished:
-            self.history.validation_loss.append(evaluate(network, self.validation))
-        if self.schedule_state and self.schedule and finished:
-            losses = self.history.loss if self.validation is None else self.history.validation_loss
-            self.schedule_state = self.schedule.after_epoch(self.schedule_state, losses[-1])
-        if done == finished * batches:
-            self.report(epoch + finished, epoch * batches + done, values, ended=True)
-        return count
+                s = part.first + done + int(np.argmin(np.isfinite(values)))
+                self.diverged(self.done + epoch + s // batches + 1, float(alpha[s]))
+            done = last
+            self.steps_done = before + last
+            self.account(epoch, alpha, J[: part.first + last])
+            self.report(ended=part.first + last == len(J))
+
+    def next_stop(self, before: int, done: int, steps: int) -> int:
+        """Where the next call ends: after so many steps of the part, before which the run has had others."""
+        last = min(done + self.steps_a_call, steps)
+        if self.every:
+            at = self.done * self.batches + before
+            last = min(last, (at + done) // self.every * self.every + self.every - at)
+        return last
+
+    def account(self, epoch: int, alpha: np.ndarray, J: np.ndarray) -> None:
+        """Write down what the steps of a group have come to so far."""
+        batches, history = self.batches, self.history
+        had, has = self.epochs_done - epoch, len(J) // batches
+        finished = has - had
+        if finished:
+            losses = J[had * batches : has * batches].reshape(finished, batches)
+            history.loss.extend((np.sum(losses * self.sizes, axis=1) / self.m).tolist())
+            history.learning_rate.extend(alpha[(had + 1) * batches - 1 : has * batches : batches].tolist())
+            history.examples += finished * self.m
+            self.epochs_done += finished
+            if self.validation is not None:
+                history.validation_loss.append(evaluate(self.network, self.validation))
+            if self.schedule_state and self.settings.schedule:
+                seen = history.loss if self.validation is None else history.validation_loss
+                self.schedule_state = self.settings.schedule.after_epoch(self.schedule_state, seen[-1])
+        self.unfinished = J[has * batches :]
+        self.keep()
 
     def learning_rates(self, steps: np.ndarray, epoch: int) -> np.ndarray:
         """The answer of the function of steps, checked, times the schedule's; `epoch` is the first step's."""
-        alpha = _rates("learning_rate: the function", self.rate(steps), steps)
-        if self.schedule is not None:
+        rate, schedule = self.settings.learning_rate, self.settings.schedule
+        if callable(rate):
+            alpha = _rates("learning_rate: the function", rate(steps), steps)
+        else:
+            alpha = np.full(len(steps), rate)
+        if schedule is not None:
             # Whole epochs and a fraction apart: the same numbers wherever a run began.
             number, place = np.divmod(np.arange(len(steps)), self.batches)
             t = (self.past_epochs + epoch + number) + place / self.batches
-            factors = self.schedule.factors(t, self.past_epochs + self.epochs, self.schedule_state)
-            alpha = alpha * _rates(f"schedule: {self.schedule!r}", factors, steps)
+            factors = schedule.factors(t, self.past_epochs + self.epochs, self.schedule_state)
+            alpha = alpha * _rates(f"schedule: {schedule!r}", factors, steps)
         return alpha
 
     def pace(self, steps: int, seconds: float) -> None:
@@ -416,23 +455,30 @@ class _Run:
         fitting = int(steps * CALL_SECONDS / max(seconds, 1e-9))
         self.steps_a_call = max(1, min(fitting, 16 * self.steps_a_call))
 
-    def progress(self, epoch: int, step: int, values: Any = ()) -> Progress:
-        history = self.history
+    def progress(self) -> Progress:
+        history, own = self.history, self.epochs_done > 0
+        first = float(np.mean(self.unfinished)) if len(self.unfinished) else math.nan
         return Progress(
             network=self.network,
-            epoch=epoch,
-            epochs=self.epochs,
-            step=step,
-            steps=self.epochs * self.batches,
-            examples=(step // self.batches) * self.m,
-            loss=history.loss[-1] if history.loss else float(np.mean(values)) if len(values) else math.nan,
-            validation_loss=history.validation_loss[-1] if history.validation_loss else None,
-            learning_rate=history.learning_rate[-1] if history.learning_rate else math.nan,
+            epoch=self.done + self.epochs_done,
+            epochs=self.settings.epochs,
+            step=self.done * self.batches + self.steps_done,
+            steps=self.settings.epochs * self.batches,
+            examples=self.epochs_done * self.m,
+            loss=history.loss[-1] if own else first,
+            validation_loss=history.validation_loss[-1] if own and self.validation is not None else None,
+            learning_rate=history.learning_rate[-1] if own else math.nan,
             seconds=time.perf_counter() - self.start,
+            run=self,
         )
 
-    def report(self, epoch: int, step: int, values: np.ndarray, ended: bool = False) -> None:
-        progress = self.progress(epoch, step, values)
+    def described(self) -> dict[str, Any]:
+        """See :class:`accelnn.callbacks.Run`."""
+        weighs = self.feed.weighs
+        return self.settings.described(self.feed.batches, weighs) | {"data": self.feed.fingerprint()}
+
+    def report(self, ended: bool) -> None:
+        progress = self.progress()
         for callback in self.callbacks:
             answers = [callback.on_progress(progress), ended and callback.on_epoch_end(progress)]
             self.stopped = self.stopped or any(answers)

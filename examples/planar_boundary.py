@@ -16,9 +16,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from accelnn import Network
-from accelnn.data import Standardizer
 from accelnn.datasets import planar
 from accelnn.plots import HistoryDisplay, plot_decision_boundary
+from accelnn.tables.schema import Standardizer
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images", metavar="FOLDER")

@@ -3,7 +3,7 @@
 import importlib
 import io
 import json
-import pickle
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from accelnn import DataError, Network
-from accelnn.benchmark import cases, command, figures, machine, memory, parity, picture, report, rounds
+from accelnn.benchmark import cases, command, figures, machine, memory, messages, parity, picture, report, rounds
 from accelnn.benchmark.cases import CASES, Case, problem
 from accelnn.benchmark.contestants import ENTRIES, Entry, why_missing
 from accelnn.benchmark.processes import THREADS, Process, WorkerFailure
@@ -78,10 +78,29 @@ def test_every_network_has_a_case_with_each_optimizer():
 
 
 def test_a_case_travels_to_a_process_without_numpy():
-    code = "import pickle, sys; pickle.load(sys.stdin.buffer); print('numpy' in sys.modules)"
-    message = pickle.dumps((ENTRIES["torch"], CASES["2-4-1"], 1))
-    result = subprocess.run([sys.executable, "-c", code], input=message, capture_output=True, check=True)
-    assert result.stdout.strip() == b"False"
+    code = """if True:
+        import sys
+        from accelnn.benchmark import messages
+        print(messages.introduced(messages.receive(sys.stdin.buffer)), "numpy" in sys.modules)
+    """
+    message, sent = io.BytesIO(), (ENTRIES["torch"], CASES["2-4-1"], 1)
+    messages.send(message, messages.introduction(*sent))
+    result = subprocess.run([sys.executable, "-c", code], input=message.getvalue(), capture_output=True, check=True)
+    assert result.stdout.decode().strip() == f"{sent} False"
+
+
+def test_arrays_travel_bit_for_bit():
+    stream, array = io.BytesIO(), np.array([[0.1, -0.0, np.nan], [np.inf, 5e-324, 1.0]], dtype="float64")
+    messages.send(stream, [True, {"parameters": [[None, array.T], []], "seconds": np.float64(0.1), "inf": math.inf}])
+    stream.seek(0)
+    good, answer = messages.receive(stream)
+    assert good is True
+    assert answer["parameters"][0][0] is None
+    assert answer["parameters"][0][1].tobytes() == array.T.tobytes()
+    assert answer["parameters"][0][1].shape == (3, 2)
+    assert (float(answer["seconds"]), answer["inf"]) == (0.1, math.inf)
+    with pytest.raises(EOFError):
+        messages.receive(stream)
 
 
 def test_batches_cover_the_examples_in_order():

@@ -148,7 +148,10 @@ BAD_TABLES = {
     "header.csv": (b"a,b\n", "has a header but no rows"),
     "ragged.csv": (b"a,b\n1,x\n2,y,3\n", "line 3 has another number of fields"),
     "twice.csv": (b"a,a,b\n1,2,x\n", "line 1: column 'a' occurs twice"),
-    "missing.csv": (b"a,b\n1,x\n,y\n", "column 'a', line 3: the value is missing or NaN"),
+    "missing.csv": (
+        b"a,b\n1,x\n,y\n" + b"1,x\n2,y\n" * 4,
+        "missing.csv: column 'a', line 3: the value is missing",
+    ),
     "infinite.csv": (b"a,b\n1,x\ninf,y\n", "column 'a', line 3: the value is infinite"),
     "words.csv": (b"a,b\n1,x\nq,y\n", "column 'a', line 3: 'q' is no number"),
     "one_class.csv": (b"a,b\n1,x\n2,x\n", "holds one class only (x)"),

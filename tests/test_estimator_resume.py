@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from conftest import host
 from sklearn.datasets import make_classification
+from test_checkpoints import Killed, Stop
 
-from accelnn import Callback
+from accelnn import Callback, Checkpoint, DataError
 from accelnn.estimators import MLPClassifier, MLPRegressor
 from accelnn.schedules import Cosine, Exponential, OneCycle, ReduceOnPlateau, Step
 
@@ -165,3 +166,42 @@ def test_weights_that_somebody_sets_are_gone_on_from():
     model.fit(*data)
     for W in model.coefs_:
         np.testing.assert_allclose(W, 0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_an_interrupted_fit_goes_on_from_a_checkpoint(named_backend, solver, early_stopping, tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(120, 4)), rng.integers(0, 3, 120)
+    options = {
+        "backend": named_backend.name,
+        "random_state": 3,
+        "max_iter": 40,
+        "solver": solver,
+        "dropout": 0.1,
+        "early_stopping": early_stopping,
+        "n_iter_no_change": 6,
+        "learning_rate_init": 0.02,
+        "batch_size": 16,
+        **({"learning_rate": "adaptive", "tol": 1e-2} if solver == "sgd" else {}),
+    }
+    once = MLPClassifier((8,), **options).fit(X, y)
+    stop = Stop(41, Killed)
+    with pytest.raises(Killed):
+        MLPClassifier((8,), **options, callbacks=[Checkpoint(tmp_path, every=5), stop]).fit(X, y)
+    again = MLPClassifier((8,), **options, callbacks=[Checkpoint(tmp_path, every=5)]).fit(X, y, resume=tmp_path)
+    ended = MLPClassifier((8,), **options).fit(X, y, resume=tmp_path)
+    for model in (again, ended):
+        np.testing.assert_array_equal(model.predict_proba(X), once.predict_proba(X))
+        for name in ("n_iter_", "t_", "loss_", "loss_curve_", "validation_scores_", "best_loss_", "stopped_"):
+            assert getattr(model, name) == getattr(once, name), name
+
+
+def test_a_fit_that_cannot_go_on_says_why(tmp_path):
+    X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+    for options, text in (
+        ({"solver": "lbfgs", "random_state": 0}, "resume: goes on with a fit by adam or sgd"),
+        ({}, "resume: needs the same initial weights again; give random_state"),
+    ):
+        with pytest.raises(DataError, match=text):
+            MLPClassifier(**options).fit(X, y, resume=tmp_path)

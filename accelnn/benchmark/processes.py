@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from accelnn.benchmark import messages
 from accelnn.benchmark.cases import Case
 from accelnn.benchmark.contestants import Entry
 
@@ -45,22 +45,21 @@ class Process:
             # Ctrl-C reaches the parent alone, which ends its workers.
             start_new_session=True,
         )
-        self.send((entry, case, threads))
+        self.send(messages.introduction(entry, case, threads))
 
     def send(self, message: Any) -> None:
         """A process that is gone says so when it is asked for an answer."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump(message, self.process.stdin)
-            self.process.stdin.flush()
+            messages.send(self.process.stdin, message)  # type: ignore[arg-type]
 
     def __call__(self, method: str, *arguments: Any) -> Any:
         """The answer of the worker's method of this name."""
         self.send((method, *arguments))
         assert self.process.stdout is not None
         try:
-            good, answer = pickle.load(self.process.stdout)
-        except (EOFError, pickle.UnpicklingError):
+            good, answer = messages.receive(self.process.stdout)  # type: ignore[arg-type]
+        except (EOFError, ValueError):
             raise WorkerFailure(self.last_words()) from None
         if not good:
             raise WorkerFailure(answer)

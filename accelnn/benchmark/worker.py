@@ -1,19 +1,18 @@
 """One contestant in a process of its own: ``python -m accelnn.benchmark.worker``.
 
-Pickled messages come in on standard input: first the entry, the case and the number of threads, then calls as
-``(method, *arguments)``. Each is answered with ``(True, value)`` or ``(False, reason)``. Nothing that a contestant
+Messages come in on standard input: first the entry, the case and the number of threads, then calls as
+``[method, *arguments]``. Each is answered with ``[True, value]`` or ``[False, reason]``. Nothing that a contestant
 needs is imported before its own time is taken.
 """
 
 import gc
 import importlib
 import os
-import pickle
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from accelnn.benchmark import memory
+from accelnn.benchmark import memory, messages
 from accelnn.errors import AccelnnError
 
 if TYPE_CHECKING:
@@ -79,10 +78,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the answers
     calls = sys.stdin.buffer
-    worker = Worker(*pickle.load(calls))
+    worker = Worker(*messages.introduced(messages.receive(calls)))
     while True:
         try:
-            method, *arguments = pickle.load(calls)
+            method, *arguments = messages.receive(calls)
         except EOFError:
             return
         answer: tuple[bool, Any]
@@ -93,8 +92,7 @@ def main() -> None:
         except Exception as problem:  # whatever a library raises is a reason to leave it out
             lines = [line for line in str(problem).splitlines() if line.strip()]
             answer = False, f"{type(problem).__name__}: {lines[0].strip() if lines else 'no message'}"
-        pickle.dump(answer, answers)
-        answers.flush()
+        messages.send(answers, answer)
 
 
 if __name__ == "__main__":

@@ -80,11 +80,12 @@ def kernel_cache() -> dict[str, Any] | None:
     """The folder of compiled kernels, and whether one could be kept there; None where Numba compiles none."""
     if find_fault("numba") is not None:
         return None
-    from accelnn.kernels.jit import cache_folder
+    from accelnn.kernels.jit import cache_folder, require_own
 
-    folder = cache_folder()
+    folder: Path | str = "none"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = cache_folder()
+        require_own(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as problem:

@@ -3,9 +3,11 @@
 import contextlib
 import copy
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -19,7 +21,7 @@ from accelnn import checks
 from accelnn.backends import get_backend
 from accelnn.backends.base import Backend
 from accelnn.callbacks import Callback
-from accelnn.errors import DataError, DivergenceError
+from accelnn.errors import BusyError, DataError, DivergenceError
 from accelnn.estimators import inputs, lbfgs, parameters
 from accelnn.estimators.inputs import Rows
 from accelnn.estimators.protocol import CallbackSupportMixin, Tasks, fit_tasks
@@ -32,9 +34,14 @@ from accelnn.progress import Bar, shown
 from accelnn.training import evaluate
 
 if TYPE_CHECKING:
+    import os
+
     from accelnn.plots import HistoryDisplay
 
 __all__ = ["Multilayer"]
+
+_fitting: set[int] = set()  # which estimators are being fitted
+_fitting_lock = threading.Lock()
 
 
 class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -129,7 +136,15 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
 
     # Training.
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, eval_set: Sequence[Any] | None = None) -> "Multilayer":
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        eval_set: Sequence[Any] | None = None,
+        resume: "str | os.PathLike[str] | None" = None,
+    ) -> "Multilayer":
         """Train.
 
         Parameters
@@ -143,6 +158,10 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         eval_set : pair of X and y, or X, y and sample_weight, optional
             Examples that are not trained on. Their loss is kept in `validation_loss_curve_`; with `early_stopping`
             their score ends the training, in place of that of a part of the examples.
+        resume : path, optional
+            The folder of a :class:`accelnn.Checkpoint` among the `callbacks`, or one of its files: the fit that wrote
+            it goes on from there, to the last bit, if it is given the same parameters and data, `random_state`
+            included. A folder that holds none yet begins it.
 
         Returns
         -------
@@ -159,7 +178,13 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         -----
         After an error the estimator is as it was before the call.
         """
-        return self._fit(X, y, sample_weight, eval_set, first=not (self.warm_start and hasattr(self, "network_")))
+        first = not (self.warm_start and hasattr(self, "network_"))
+        if resume is not None:
+            if not first or self.solver == "lbfgs":
+                raise DataError("resume: goes on with a fit by adam or sgd that begins anew; use warm_start=False")
+            if not isinstance(self.random_state, Integral):
+                raise DataError("resume: needs the same initial weights again; give random_state a whole number")
+        return self._fit(X, y, sample_weight, eval_set, first, resume=resume)
 
     def _can_partial_fit(self) -> bool:
         if self.solver == "lbfgs":
@@ -175,10 +200,15 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         first: bool,
         part: bool = False,
         classes: Any = None,
+        resume: "str | os.PathLike[str] | None" = None,
     ) -> "Multilayer":
         parameters.check(self)
         # The tasks come first: what scikit-learn marks on the estimator for them must outlast an error.
-        with fit_tasks(self, 1 if part else self.max_iter, not part) as tasks, self._unharmed(first):
+        with (
+            _fitted_alone(self),
+            fit_tasks(self, 1 if part else self.max_iter, not part) as tasks,
+            self._unharmed(first),
+        ):
             backend = get_backend(self.backend, device=self.device)
             rows = self._rows(X, y, sample_weight, backend, first, classes)
             sizes = [rows.X.shape[1], *parameters.hidden_layers(self.hidden_layer_sizes), rows.Y.shape[1]]
@@ -193,7 +223,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             rows = inputs.in_precision(rows)
             held = None if held is None else inputs.in_precision(held, "" if eval_set is None else "eval_set ")
             tasks.begin(X, y, sample_weight)
-            fault = self._train(rows, held, part, tasks)
+            fault = self._train(rows, held, part, tasks, resume)
             if not part:
                 self._finish(held)
             tasks.end()
@@ -319,7 +349,9 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         """Whether a validation score ends the training; scikit-learn's lbfgs looks at none, either."""
         return bool(self.early_stopping) and self.solver != "lbfgs"
 
-    def _train(self, rows: Rows, held: Rows | None, part: bool, tasks: Tasks) -> str:
+    def _train(
+        self, rows: Rows, held: Rows | None, part: bool, tasks: Tasks, resume: "str | os.PathLike[str] | None" = None
+    ) -> str:
         """Train for one epoch (`part`), or until the training ends; returns what there is to warn of."""
         net, stops = self.network_, self._stops
         if part and stops and self._closed:
@@ -343,7 +375,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
                     J, fault = lbfgs.fit(net, rows, held, self, callbacks)
                     self.loss_ = J + best_possible
                 else:
-                    self._descend(rows, held, watch, epochs, callbacks)
+                    self._descend(rows, held, watch, epochs, callbacks, resume)
                     enough = part or watch.converged or watch.epochs < epochs
                     advice = "were not enough to converge; give more, or a larger tol"
                     fault = "" if enough else f"{self.solver}: {epochs} epochs (max_iter) {advice}"
@@ -355,7 +387,15 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             net.theta = self._best
         return fault
 
-    def _descend(self, rows: Rows, held: Rows | None, watch: Watch, epochs: int, callbacks: Sequence[Callback]) -> None:
+    def _descend(
+        self,
+        rows: Rows,
+        held: Rows | None,
+        watch: Watch,
+        epochs: int,
+        callbacks: Sequence[Callback],
+        resume: "str | os.PathLike[str] | None",
+    ) -> None:
         """Train step by step."""
         net, rule = self.network_, parameters.optimizer(self)
         going_on = net.optimizer_state is not None and net.optimizer_state.rule == rule.rule.name
@@ -372,7 +412,7 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
                 l2=float(self.alpha),
                 clip_norm=self.max_norm,
                 callbacks=callbacks,
-                resume=going_on,
+                resume=going_on if resume is None else resume,
                 sample_weight=rows.weights,
                 dropout=self.dropout,
                 schedule=parameters.schedule(self.learning_rate, self.max_iter),
@@ -471,6 +511,54 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         hidden, rows = len(net.sizes) - 2, inputs.features(self, X, net.backend)
         return inputs.like(X, net.layer_output(rows.T, hidden).T if hidden else rows)
 
+    # Files.
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write the fitted estimator to one file, from which `load` makes the same again.
+
+        The file (safetensors) holds the parameters, the weights, the optimiser's memory and all attributes, so that
+        predictions and another `fit` or `partial_fit` are the same to the last bit. It holds no code, and reading it
+        runs none; it is sealed with a checksum. :meth:`accelnn.Network.load` reads the network of it.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced, at once and as a whole.
+
+        Raises
+        ------
+        DataError
+            For what a file cannot hold: callbacks, a function as `scoring`, a RandomState, a loss or a schedule of
+            one's own. joblib holds them.
+        OutputError
+            Where the file cannot be written; an old one is as it was.
+        """
+        from accelnn.estimators import storage
+
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]", backend: str | Backend = "auto") -> Self:
+        """Read an estimator that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        backend : str or Backend
+            ``"auto"`` is the one that the estimator was given, where it runs here; else a warning names another. A name
+            becomes the parameter `backend`.
+
+        Raises
+        ------
+        ModelFileError
+            For a file that is damaged, or holds something else.
+        BackendUnavailableError
+            For a backend that was asked for by name and cannot run here.
+        """
+        from accelnn.estimators import storage
+
+        return storage.load(cls, path, backend)
+
     # Pictures.
 
     def plot_history(self, ax: Any = None) -> "HistoryDisplay":
@@ -487,6 +575,23 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         from accelnn.plots import HistoryDisplay
 
         return HistoryDisplay.from_estimator(self, ax=ax)
+
+
+@contextlib.contextmanager
+def _fitted_alone(estimator: Any) -> Iterator[None]:
+    """Within, no other call can fit this estimator."""
+    # Not an attribute: it would be copied along with the estimator.
+    with _fitting_lock:
+        if id(estimator) in _fitting:
+            raise BusyError(
+                "fit: this estimator is being fitted already, in another thread or by the call that runs this "
+                "callback; wait for its end, or fit a copy (sklearn.base.clone)"
+            )
+        _fitting.add(id(estimator))
+    try:
+        yield
+    finally:
+        _fitting.discard(id(estimator))
 
 
 def _takes_weights(scorer: Any) -> bool:

@@ -5,7 +5,7 @@ A callback sees a tree of tasks: the fit, and within it one task for each epoch.
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from accelnn.callbacks import Callback, Progress
@@ -143,6 +143,7 @@ class _Heard(Callback):
 
     def __init__(self, callback: Callback):
         self.callback, self.stop = callback, False
+        self.every_steps, self.last = callback.every_steps, callback.last
 
     def on_fit_begin(self, progress: Progress) -> None:
         self.callback.on_fit_begin(progress)
@@ -157,6 +158,15 @@ class _Heard(Callback):
 
     def on_fit_end(self, progress: Progress) -> None:
         self.callback.on_fit_end(progress)
+
+    def on_fit_exit(self, progress: Progress) -> None:
+        self.callback.on_fit_exit(progress)
+
+    def state(self) -> Mapping[str, Any]:
+        return self.callback.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.callback.restore(state)
 
 
 class _Epochs(Callback):

@@ -1,7 +1,7 @@
 """When a training ends, and what its learning rate is: scikit-learn's rules, seen after each epoch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from accelnn.errors import DataError
 
 __all__ = ["Watch"]
 
+_CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
+_NUMBERS = ("loss_", "best_loss_", "best_validation_score_", "_slowdown")
 SLOWEST = 1e-6  # an adaptive learning rate that has come down to here ends the training
 SLOWER = 5.0  # what an adaptive learning rate is divided by
 
@@ -101,6 +103,35 @@ class Watch(Callback):
             print(f"{text} Stopping.")
         self.converged = True
         return True
+
+    def state(self) -> Mapping[str, Any]:
+        """What the training has come to, but for the network; see `Callback.state`."""
+        estimator = self.estimator
+        curves = {name: getattr(estimator, name) for name in _CURVES}
+        numbers = [getattr(estimator, name, None) for name in _NUMBERS]
+        return {
+            "epochs": self.epochs,
+            "converged": self.converged,
+            "t": estimator.t_,
+            "no_improvement_count": estimator._no_improvement_count,
+            "numbers": np.array([math.nan if number is None else number for number in numbers]),
+            "best": np.empty(0) if estimator._best is None else estimator._best,
+            **{name: np.array(curve, dtype=np.float64) for name, curve in curves.items() if curve is not None},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Callback.restore`."""
+        estimator = self.estimator
+        self.epochs, self.converged = state["epochs"], state["converged"]
+        estimator.t_, estimator._no_improvement_count = state["t"], state["no_improvement_count"]
+        for name, number in zip(_NUMBERS, state["numbers"].tolist(), strict=True):
+            if not math.isnan(number):
+                setattr(estimator, name, number)
+        for name in _CURVES:
+            if name in state:
+                setattr(estimator, name, state[name].tolist())
+        if len(state["best"]):
+            estimator._best = state["best"]
 
     def _count(self, validation_loss: float | None) -> None:
         """Epochs in a row without an improvement, and the best so far."""

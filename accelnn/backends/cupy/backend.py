@@ -285,9 +285,10 @@ class CupyBackend(Backend):
         """The same with the data on the host."""
         work, size, m = named["work"], named["size"], named["X"].shape[1]
         order = self.to_host(named["order"])
-        if work.stages is None:
-            data = [named[name] for name in ("X", "Y", "w")]
+        data = [named[name] for name in ("X", "Y", "w")]
+        if work.stages is None or any(old is not new for old, new in zip(work.staged, data, strict=True)):
             work.stages = Stages(self._cupy, [array for array in data if array.shape[0] > 0], min(size, m))
+            work.staged = data
 
         def chosen(step: int) -> Any:
             start = step % batches * size

@@ -84,6 +84,8 @@ class DeviceWorkspace(Workspace):
         The step that comes next, and the step that all_reduce.cu and update.cu belong to.
     stages : Stages or None
         Where batches arrive that come from the host.
+    staged : list of arrays
+        The data that they come from.
     programs : dict
         Recorded steps, each beside what keeps its key's identities alive.
     """
@@ -126,6 +128,7 @@ class DeviceWorkspace(Workspace):
         self.clock = from_host(np.zeros(2, np.int64))
         self._step: int | None = 0
         self.stages: Any = None
+        self.staged: list[Any] = []
         self.programs: dict[Any, Any] = {}
 
     def set_clock(self, step: int) -> None:

@@ -62,11 +62,12 @@ PROPERTIES: dict[str, Any] = {
 
 
 class _Thread(threading.local):
-    """What each thread has of its own: its current device, and on each device its current stream."""
+    """What each thread has of its own: its current device, on each device its current stream, and those before it."""
 
     def __init__(self) -> None:
         self.device = 0
         self.streams: dict[int, Stream] = {}
+        self.previous: list[tuple[int, Stream]] = []
 
 
 _thread = _Thread()
@@ -239,11 +240,12 @@ def submit(work: Work, stream: "Stream | None" = None) -> Timeline:
             stream._refuse_capture(work.what)
         stream._captured.append(work)
         return timeline
-    work.order(timeline)
-    machine.count(work.kind, work.kernel)
-    if timeline.null:
-        machine.count("default_stream")
-    work.run()
+    with machine.lock:
+        work.order(timeline)
+        machine.count(work.kind, work.kernel)
+        if timeline.null:
+            machine.count("default_stream")
+        work.run()
     return timeline
 
 
@@ -270,7 +272,6 @@ class Stream:
         self.is_non_blocking = non_blocking and not null
         self.priority = priority or 0
         self._captured: list[Work] | None = None
-        self._previous: list[tuple[int, Stream]] = []
         if not null:
             self._own = Timeline(current_device(), f"stream {self.ptr:#x}", blocking=not non_blocking)
             _streams[self.ptr] = self
@@ -290,11 +291,11 @@ class Stream:
 
     def __enter__(self) -> "Stream":
         self._check_device()
-        self._previous.append((_thread.device, get_current_stream()))
+        _thread.previous.append((_thread.device, get_current_stream()))
         return self.use()
 
     def __exit__(self, *_: object) -> None:
-        device, stream = self._previous.pop()
+        device, stream = _thread.previous.pop()
         _thread.streams[device] = stream
 
     def use(self) -> "Stream":

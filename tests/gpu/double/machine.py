@@ -6,6 +6,7 @@ stream's work which is not sure to have ended raises an error, since on a device
 """
 
 import itertools
+import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ __all__ = [
     "find_memory",
     "host_waits",
     "join",
+    "lock",
     "plug_in",
     "restore",
     "state",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 ALIGNMENT = 512  # bytes; CuPy's pool rounds every size up to this
+lock = threading.RLock()  # one thing happens at a time, whichever thread asks for it
 POISON = 0xFF  # a byte of new memory: NaN in every floating type, -1 in every signed integer
 
 
@@ -84,10 +87,11 @@ _counting = [counters]
 
 def count(name: str, kernel: str | None = None) -> None:
     """Count one more of something, and the kernel's name."""
-    for counts in _counting:
-        setattr(counts, name, getattr(counts, name) + 1)
-        if kernel is not None:
-            counts.kernels[kernel] += 1
+    with lock:
+        for counts in _counting:
+            setattr(counts, name, getattr(counts, name) + 1)
+            if kernel is not None:
+                counts.kernels[kernel] += 1
 
 
 def count_kernel(name: str) -> None:
@@ -120,9 +124,10 @@ _numbers = itertools.count(1)
 
 def join(clock: Clock, other: Clock) -> None:
     """Know what the other clock knows too."""
-    for number, time in other.items():
-        if clock.get(number, 0) < time:
-            clock[number] = time
+    with lock:
+        for number, time in other.items():
+            if clock.get(number, 0) < time:
+                clock[number] = time
 
 
 class Timeline:
@@ -164,17 +169,19 @@ _awaited: list[tuple[int, int, Callable[[], None]]] = []
 
 def host_waits(clock: Clock) -> None:
     """Let the host know that what a clock holds has ended."""
-    join(_host, clock)
-    ended = [_host.get(number, 0) >= time for number, time, _ in _awaited]
-    actions = [entry[2] for entry, now in zip(_awaited, ended, strict=True) if now]
-    _awaited[:] = [entry for entry, now in zip(_awaited, ended, strict=True) if not now]
-    for action in actions:
-        action()
+    with lock:
+        join(_host, clock)
+        ended = [_host.get(number, 0) >= time for number, time, _ in _awaited]
+        actions = [entry[2] for entry, now in zip(_awaited, ended, strict=True) if now]
+        _awaited[:] = [entry for entry, now in zip(_awaited, ended, strict=True) if not now]
+        for action in actions:
+            action()
 
 
 def when_host_knows(timeline: Timeline, action: Callable[[], None]) -> None:
     """Call a function as soon as the host has waited for a timeline's latest work."""
-    _awaited.append((timeline.number, timeline.time, action))
+    with lock:
+        _awaited.append((timeline.number, timeline.time, action))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -211,19 +218,21 @@ class Device:
 
     def allocate(self, size: int) -> None:
         """Take bytes from the pool, or from the device."""
-        if size > self.free:
-            if self.used + self.free + size > self.memory:
-                self.free = 0  # the pool gives its free blocks back before it gives up
-            if self.used + size > self.memory:
-                raise OutOfMemoryError(size, self.used)
-        else:
-            self.free -= size
-        self.used += size
+        with lock:
+            if size > self.free:
+                if self.used + self.free + size > self.memory:
+                    self.free = 0  # the pool gives its free blocks back before it gives up
+                if self.used + size > self.memory:
+                    raise OutOfMemoryError(size, self.used)
+            else:
+                self.free -= size
+            self.used += size
 
     def release(self, size: int) -> None:
         """Give bytes back to the pool."""
-        self.used -= size
-        self.free += size
+        with lock:
+            self.used -= size
+            self.free += size
 
 
 devices: list[Device] = []
