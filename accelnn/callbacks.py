@@ -71,12 +71,12 @@ class Callback:
     ----------
     every_steps : int or None
         `on_progress` is called after each so many steps, whatever else it is called after; None for no such wish.
-    last : bool
+    comes_last : bool
         Whether it is told of everything after the callbacks that are not.
     """
 
     every_steps: int | None = None
-    last = False
+    comes_last = False
 
     def on_fit_begin(self, progress: Progress) -> None:
         """Before the first step."""
@@ -93,9 +93,9 @@ class Callback:
     def on_fit_exit(self, progress: Progress) -> None:
         """When `fit` is left, with an error or without."""
 
-    def state(self) -> Mapping[str, Any]:
+    def to_checkpoint(self) -> Mapping[str, Any]:
         """What a checkpoint keeps of this callback, by name: text, whole numbers, booleans, None and NumPy arrays."""
         return {}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave in another process; called before `on_fit_begin`."""
+    def from_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `to_checkpoint` gave in another process; called before `on_fit_begin`."""

@@ -16,9 +16,10 @@ import numpy as np
 
 from accelnn import checks
 from accelnn.callbacks import Callback, Progress
-from accelnn.errors import AccelnnError, DataError, ModelFileError, OutputError
+from accelnn.errors import DataError, ModelFileError, OutputError
 from accelnn.state import History
 from accelnn.storage import container
+from accelnn.storage.fields import count, field, listed, only, readable
 from accelnn.storage.files import TEMPORARY
 from accelnn.storage.networks import described, rebuilt
 from accelnn.storage.training_state import described_state, rebuilt_state
@@ -33,6 +34,20 @@ __all__ = ["Checkpoint", "interval", "restore"]
 CHECKPOINT = "checkpoint"
 _NAME = re.compile(r"step-(\d{12,})\.safetensors")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_TRAINING = ("epochs", "epoch", "finished", "settings", "optimizer", "callbacks", "environment")
+_SETTINGS: dict[str, tuple[type, ...]] = {
+    "optimizer": (str,),
+    "learning_rate": (float, str),
+    "l2": (float,),
+    "clip_norm": (float, type(None)),
+    "dropout": (list,),
+    "schedule": (str, type(None)),
+    "examples": (int,),
+    "batch_size": (int,),
+    "order": (str,),
+    "sample_weight": (bool,),
+    "data": (str,),
+}
 
 
 class Checkpoint(Callback):
@@ -68,7 +83,7 @@ class Checkpoint(Callback):
     >>> net.fit(X, Y, epochs=100, callbacks=[Checkpoint("run", every="5m")], resume="run")  # doctest: +SKIP
     """
 
-    last = True  # what it writes down of the other callbacks is what they have seen
+    comes_last = True  # what it writes down of the other callbacks is what they have seen
 
     def __init__(
         self,
@@ -241,18 +256,18 @@ def restore(
     path, about, tensors = found
     saved = rebuilt(path, about, tensors, network.backend)
     _require_same(path, saved, network)
-    try:
-        training = about["training"]
-        done, epochs = int(training["epoch"]), int(training["epochs"])
-        _require_settings(path, training["settings"], _settings(settings, feed))
-        state = training["optimizer"]
-        optimizer_state = None if state is None else rebuilt_state(path, state, tensors, network, settings.schedule)
-        finished, had = bool(training["finished"]), list(training["callbacks"])
-        where = dict(training["environment"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
-        if isinstance(problem, AccelnnError):
-            raise
-        raise ModelFileError(f"{path}: is no checkpoint ({problem})") from None
+    with readable(path):
+        training = field(about, "training", dict)
+        only(training, _TRAINING, "its training")
+        done, epochs = count(training, "epoch"), count(training, "epochs")
+        finished, had = field(training, "finished", bool), listed(training, "callbacks", dict)
+        where, settings_had = _where(field(training, "environment", dict)), _had(field(training, "settings", dict))
+    _require_settings(path, settings_had, _settings(settings, feed))
+    with readable(path):
+        state, optimizer_state = training["optimizer"], None
+        if state is not None:
+            state = field(training, "optimizer", dict)
+            optimizer_state = rebuilt_state(path, state, tensors, network, settings.schedule)
     if not 0 <= done <= epochs or (optimizer_state is None and not finished):
         raise ModelFileError(f"{path}: is no checkpoint (its numbers do not fit together)")
     if done > settings.epochs:
@@ -283,7 +298,7 @@ def _described(progress: Progress, finished: bool) -> tuple[dict[str, Any], dict
     told = []
     for k, callback in enumerate(c for c in run.callbacks if not isinstance(c, Checkpoint)):
         words = {}
-        for name, value in callback.state().items():
+        for name, value in callback.to_checkpoint().items():
             if isinstance(value, np.ndarray):
                 tensors[f"callbacks.{k}.{name}"] = value
             else:
@@ -308,6 +323,26 @@ def _settings(settings: "Settings", feed: "Feed") -> dict[str, Any]:
 def _environment(network: "Network") -> dict[str, Any]:
     backend = network.backend
     return {"backend": backend.name, "threads": backend.workers()}
+
+
+def _where(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_environment` gave, if it is that."""
+    only(environment, ("backend", "threads"), "its environment")
+    return {"backend": field(environment, "backend", str), "threads": count(environment, "threads")}
+
+
+def _had(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `_settings` gave, if it is that."""
+    only(settings, _SETTINGS, "its settings")
+    for name, kinds in _SETTINGS.items():
+        if type(settings[name]) not in kinds:
+            raise TypeError(f"its setting {name} is nothing of the kind")
+    if type(settings["learning_rate"]) is str and settings["learning_rate"] != "a function":
+        raise ValueError("its learning rate is no number")
+    listed(settings, "dropout", float)
+    count(settings, "examples")
+    count(settings, "batch_size")
+    return settings
 
 
 def _words(environment: Mapping[str, Any]) -> str:
@@ -339,6 +374,8 @@ def _found(source: Path, callbacks: Sequence[Callback]) -> tuple[Path, dict[str,
     for path in _files(source):
         try:
             return path, *_read(path)
+        except container.Unusable:
+            raise  # it may be whole
         except ModelFileError as problem:
             aside = path.with_suffix(".damaged")
             path.replace(aside)
@@ -351,9 +388,9 @@ def _found(source: Path, callbacks: Sequence[Callback]) -> tuple[Path, dict[str,
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    about, tensors = container.read(path)
-    if about.get("kind") != CHECKPOINT:
-        raise ModelFileError(f"{path}: is no checkpoint but a {about.get('kind')}")
+    about, tensors = container.read(path, (CHECKPOINT,))
+    with readable(path):
+        field(about, "description", dict)
     return about, tensors
 
 
@@ -379,16 +416,15 @@ def _restore_callbacks(
     path: Path, had: Sequence[Mapping[str, Any]], tensors: Mapping[str, np.ndarray], callbacks: Sequence[Callback]
 ) -> None:
     """Give each callback its state; those that keep none may be others than before."""
-    try:
+    with readable(path):
         kept = []
         for k, told in enumerate(had):
+            only(told, ("kind", "state"), "what it holds of a callback")
             prefix = f"callbacks.{k}."
             arrays = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-            if state := {**told["state"], **arrays}:
-                kept.append((str(told["kind"]), state))
-    except (KeyError, TypeError) as problem:
-        raise ModelFileError(f"{path}: is no checkpoint ({problem})") from None
-    waiting = [callback for callback in callbacks if not isinstance(callback, Checkpoint) and callback.state()]
+            if state := {**field(told, "state", dict), **arrays}:
+                kept.append((field(told, "kind", str), state))
+    waiting = [callback for callback in callbacks if not isinstance(callback, Checkpoint) and callback.to_checkpoint()]
     for given, callback in itertools.zip_longest(kept, waiting):
         if given is None or callback is None or given[0] != _kind(callback):
             name = given[0] if given else _kind(callback)
@@ -396,4 +432,5 @@ def _restore_callbacks(
                 f"resume: {path} was written with {'' if given else 'no '}{name} among the callbacks; give the same, "
                 "in the same order, or begin again"
             )
-        callback.restore(given[1])
+        with readable(path):
+            callback.from_checkpoint(given[1])

@@ -8,6 +8,7 @@ import numpy as np
 
 from accelnn import checks
 from accelnn.callbacks import Callback, Progress
+from accelnn.errors import DataError
 
 __all__ = ["EarlyStopping"]
 
@@ -41,7 +42,8 @@ class EarlyStopping(Callback):
         self._start()
 
     def _start(self) -> None:
-        self.best_loss, self.best_epoch, self._waited = math.inf, None, 0
+        self.best_loss, self._waited = math.inf, 0
+        self.best_epoch: int | None = None
         self._best: np.ndarray | None = None
         self._goes_on = False
 
@@ -67,8 +69,8 @@ class EarlyStopping(Callback):
             progress.network.theta = self._best
             progress.network.optimizer_state = None
 
-    def state(self) -> Mapping[str, Any]:
-        """See `Callback.state`."""
+    def to_checkpoint(self) -> Mapping[str, Any]:
+        """See `Callback.to_checkpoint`."""
         best = np.empty(0) if self._best is None else self._best
         return {
             "best_epoch": self.best_epoch,
@@ -77,9 +79,14 @@ class EarlyStopping(Callback):
             "theta": best,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """See `Callback.restore`."""
-        self.best_epoch, self._waited = state["best_epoch"], int(state["waited"])
-        self.best_loss = float(state["loss"][0])
-        self._best = state["theta"] if len(state["theta"]) else None
+    def from_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """See `Callback.from_checkpoint`."""
+        epoch, waited, loss, theta = (state[name] for name in ("best_epoch", "waited", "loss", "theta"))
+        self.best_epoch = None if epoch is None else checks.integer("best_epoch", epoch, 1)
+        self._waited = checks.integer("waited", waited, 0)
+        if loss.shape != (1,) or loss.dtype != np.float64 or theta.dtype.kind != "f" or theta.ndim != 1:
+            raise DataError("theta: what EarlyStopping has kept is of another form")
+        if (epoch is None) is not (len(theta) == 0) or not np.isfinite(theta).all():
+            raise DataError("best_epoch: does not fit what EarlyStopping has kept")
+        self.best_loss, self._best = float(loss[0]), theta if len(theta) else None
         self._goes_on = True

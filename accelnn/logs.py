@@ -159,7 +159,7 @@ class _LinesLog(Log):
     """A text file that grows by lines."""
 
     def _open(self, progress: Progress) -> "tuple[_Growing, dict[str, Any]]":
-        path = self.path.resolve()  # of a link, the file that it leads to
+        path = self.path
         if path.exists() and not path.is_file():
             raise OutputError(f"{self.path}: is no ordinary file; give another name")
         # What follows the last line break was cut off.
@@ -384,8 +384,7 @@ class _Growing:
             return
         try:
             with open(self.path, "r+b") as file:
-                file.seek(self.end)
-                file.truncate()  # a part of a record that did not fit
+                file.seek(self.end)  # before a part of a record that did not fit
                 file.write(self.waiting)
         except OSError as problem:
             self.again = time.monotonic() + PAUSE

@@ -69,8 +69,7 @@ class Stream:
         def read(start: int, stop: int) -> tuple[Any, Any]:
             return X[:, start:stop], Y[..., start:stop]
 
-        self._set(read, m, sample_weight, memory, piece)
-        self.announce = _announcer(X)
+        self._set(read, m, sample_weight, memory, piece, _announcer(X))
 
     @classmethod
     def from_reader(
@@ -137,12 +136,13 @@ class Stream:
         sample_weight: Any,
         memory: int,
         piece: int | None,
+        announce: Callable[[int, int], None] | None = None,
     ) -> None:
         self.read, self.examples, self.sample_weight = read, examples, sample_weight
         self.memory = checks.integer("memory", memory, 1)
         self.piece = None if piece is None else checks.integer("piece", piece, 1)
         self.start: Callable[[], Iterable[tuple[Any, ...]]] | None = None
-        self.announce: Callable[[int, int], None] | None = None
+        self.announce = announce
 
 
 class StreamFeed:
@@ -158,7 +158,7 @@ class StreamFeed:
     """
 
     sparse = False
-    epochs_at_once = 1
+    epochs_at_once: int | None = 1
 
     def __init__(self, stream: Stream, network: "Network", size: int, shuffle: bool):
         self.stream, self.network, self.shuffle = stream, network, shuffle
@@ -244,9 +244,10 @@ class StreamFeed:
             pieces = pieces[np.random.default_rng([self.network.seed, _DRAWN, epoch]).permutation(len(pieces))]
         return pieces
 
-    def _buffer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _buffer(self) -> Block:
         sizes = self.network.sizes
-        return tuple(np.empty((self.window, n), self.network.dtype) for n in (sizes[0], sizes[-1], int(self.weighs)))
+        X, Y, w = (np.empty((self.window, n), self.network.dtype) for n in (sizes[0], sizes[-1], int(self.weighs)))
+        return X, Y, w
 
     def _by_pieces(self, epoch: int) -> Callable[..., Block]:
         """What fills a buffer with any window of an epoch."""
@@ -376,7 +377,7 @@ def _announcer(X: Any) -> Callable[[int, int], None] | None:
 
     Page after page, each read when it is touched, a disk gives a small part of its speed.
     """
-    pages = getattr(X, "_mmap", None)
+    pages: Any = getattr(X, "_mmap", None)
     if not isinstance(X, np.memmap) or not hasattr(pages, "madvise") or not X.flags.f_contiguous:
         return None
     first = X.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data

@@ -266,7 +266,7 @@ class _Run:
     ):
         self.network, self.feed, self.settings = network, feed, settings
         self.validation, self.history = validation, network.history
-        self.callbacks = sorted(callbacks, key=lambda callback: callback.last)
+        self.callbacks: Sequence[Callback] = sorted(callbacks, key=lambda callback: callback.comes_last)
         past = network.optimizer_state
         # Where the latest run stopped within an epoch, this one goes on there, if the batches are the same.
         unfinished = past is not None and past.batches == feed.batches
@@ -323,7 +323,7 @@ class _Run:
         self.keep()
         with contextlib.ExitStack() as begun:
             for callback in self.callbacks:
-                begun.callback(lambda leaving=callback: leaving.on_fit_exit(self.progress()))
+                begun.callback(self.leave, callback)
                 callback.on_fit_begin(self.progress())
             while self.epochs_done < self.epochs and not self.stopped:
                 self.run_group()
@@ -332,6 +332,9 @@ class _Run:
                 self.diverged(self.latest_epoch, self.latest_rate)
             for callback in self.callbacks:
                 callback.on_fit_end(self.progress())
+
+    def leave(self, callback: Callback) -> None:
+        callback.on_fit_exit(self.progress())
 
     def keep(self) -> None:
         """Let the network say where the run has come to."""

@@ -146,7 +146,7 @@ def test_the_backends_write_the_same_predictions(tables, tmp_path):
 BAD_TABLES = {
     "empty.csv": (b"", "is empty"),
     "header.csv": (b"a,b\n", "has a header but no rows"),
-    "ragged.csv": (b"a,b\n1,x\n2,y,3\n", "line 3 has another number of fields"),
+    "ragged.csv": (b"a,b\n1,x\n2,y,3\n", "line 3: has 3 fields, and the header has 2"),
     "twice.csv": (b"a,a,b\n1,2,x\n", "line 1: column 'a' occurs twice"),
     "missing.csv": (
         b"a,b\n1,x\n,y\n" + b"1,x\n2,y\n" * 4,
@@ -162,9 +162,9 @@ BAD_TABLES = {
     "lonely.csv": (b"a,b\n1,x\n2,x\n3,y\n", "class 'y' of target 'b' has a single row"),
     "constant.csv": (b"a,b\n1,0.5\n2,0.5\n", "is 0.5 in every row"),
     "huge.csv": (b"a,b\n1e300,1.5\n-1e300,2.5\n3,3.7\n1,4.1\n", "column 'a': its values are too large"),
-    "table.xls": (b"x", "give .csv, .tsv, .parquet or .npz"),
-    "broken.parquet": (b"PAR1 and nothing more", "cannot be read as a table"),
-    "binary.csv": (bytes(range(256)), "line 3 has another number of fields"),
+    "table.xls": (b"x", "'.xls' does not say what it holds; give one of .csv, .tsv, .txt, .parquet"),
+    "broken.parquet": (b"PAR1 and nothing more", "cannot be read as Parquet"),
+    "binary.csv": (bytes(range(256)), "line 1: holds a NUL byte"),
     "broken.npz": (b"PK\x03\x04 and nothing more", "cannot be read as NPZ"),
 }
 
@@ -265,7 +265,7 @@ def test_an_npy_file_under_another_name_is_refused(tmp_path):
 
 def test_an_npz_that_would_need_pickle_is_refused(tmp_path):
     np.savez(tmp_path / "objects.npz", X=np.array([[object()]]), y=np.zeros(1))
-    assert "cannot be read as NPZ of plain arrays" in refused("train", tmp_path / "objects.npz")
+    assert "array 'X': holds Python objects" in refused("train", tmp_path / "objects.npz")
 
 
 def test_as_a_process():

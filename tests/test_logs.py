@@ -645,6 +645,44 @@ def test_a_process_that_is_killed(tmp_path):
             assert column(path, kind, "epoch") == list(range(1, 43))
 
 
+INTERRUPTED = """
+import os, sys
+import numpy as np
+from accelnn import Callback, Checkpoint, Network, log_to
+
+class Dies(Callback):
+    def on_epoch_end(self, progress):
+        if progress.epoch == int(sys.argv[2]):
+            os._exit(0)
+
+folder = sys.argv[1]
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(2, 40)), rng.uniform(size=40)
+logs = [log_to(f"{folder}/{name}") for name in ("history.jsonl", "history.csv", "runs/")]
+checkpoint = Checkpoint(f"{folder}/checkpoints", every=10)
+net = Network([2, 3, 1], backend="numpy", dtype="float64")
+net.fit(X, Y, "adam", epochs=20, batch_size=16, callbacks=[*logs, Dies(), checkpoint], resume=checkpoint.folder)
+"""
+
+
+def test_a_training_that_goes_on_from_checkpoints(tmp_path):
+    """After two deaths, each some steps after the latest file, the logs are those of a training without any."""
+    folders = {"interrupted": [8, 15, 0], "whole": [0]}
+    for name, deaths in folders.items():
+        (tmp_path / name).mkdir()
+        for death in deaths:
+            process = in_a_process(INTERRUPTED, tmp_path / name, death, stderr=-1)
+            assert process.communicate() == (None, "")
+            assert process.returncode == 0
+    for kind, name in NAMES.items():
+        found, expected = (read(tmp_path / folder / name, kind) for folder in folders)
+        assert [record["epoch"] for record in found] == list(range(1, 21))
+        for record in (*found, *expected):
+            del record["examples_per_second"]
+            record.pop("seconds", None)
+        assert found == expected
+
+
 # Which kind.
 
 

@@ -70,8 +70,9 @@ def folder(tmp_path_factory):
 def test_from_the_command_line_alone(folder, tmp_path):
     table, model = folder / "flats.csv", tmp_path / "m"
     arguments = ("train", table, "--target", "rent", "--categorical", "code", "--epochs", "2", "--out", model)
-    assert "the value is missing" in refused(*arguments)
-    assert "column 'area', line" in refused(*arguments, "--ignore", "town")
+    assert "the value is missing; use --missing impute" in accelnn(*arguments)[2]
+    assert "column 'area', line" in accelnn(*arguments, "--ignore", "town")[2]
+    assert not model.exists()
     assert accelnn(*arguments, "--missing", "impute", "--ignore", "lift")[0] == 0
     assert TableModel.load(model, "numpy").schema.names == ("area", "town", "code")
     code, shown, _ = accelnn("predict", model, table)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 import accelnn
-from accelnn import DataError, ModelFileError, Network
+from accelnn import Checkpoint, DataError, ModelFileError, Network
 from accelnn.storage import container, load_model, save_model
 
 
@@ -220,6 +220,24 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
             Network.load(tmp_path / name, "numpy")
     with pytest.raises(ModelFileError, match="is no file"):
         Network.load("/dev/zero", "numpy")
+
+
+def test_a_checkpoint_that_may_be_whole_keeps_its_name(tmp_path):
+    """One of a later format is not taken for a damaged one, which would be put aside for the one before it."""
+    folder, X, Y = tmp_path / "run", np.ones((3, 8)), np.ones(8)
+    Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=2, callbacks=[Checkpoint(folder, every=1)])
+    latest = Checkpoint.latest(folder)
+    forge(latest, lambda about, _: about.update(format=3))
+    names = sorted(os.listdir(folder))
+    with pytest.raises(ModelFileError, match="format 3 is not known"):
+        Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=3, resume=folder)
+    assert sorted(os.listdir(folder)) == names
+    latest.write_bytes(latest.read_bytes()[:-1])
+    with pytest.raises(ModelFileError, match="format 3 is not known"):
+        Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=3, resume=folder)
+    latest.write_bytes(b"")
+    with pytest.warns(UserWarning, match="is no accelnn model .* and the one before it is taken"):
+        Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=3, resume=folder)
 
 
 def test_a_large_file_is_not_read_to_find_out_that_it_is_none(saved):

@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accelnn import Callback, Network, OutputError
+from accelnn import Callback, Network, OutputError, exchange
 from accelnn.checkpoints import Checkpoint
-from accelnn.storage import files, save_model, write_atomically
+from accelnn.cli import predicting
+from accelnn.logs import CsvLog
+from accelnn.storage import files, write_atomically
+from accelnn.tables import TableModel, load_table
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(3, 40)), RNG.integers(2, size=40)
@@ -35,19 +38,25 @@ def save_network(path):
     network().save(path)
 
 
-def save_described(path):
-    save_model(network(), path, {"features": ["a", "b", "c"]}, {"mean": np.zeros(3)})
+def table_model():
+    """And the rows that it knows."""
+    iris = load_table("iris")
+    return TableModel.untrained(iris, None, (5,), "tanh", backend="numpy"), iris.X
+
+
+def save_table_model(path):
+    table_model()[0].save(path)
 
 
 def save_estimator(path):
     from accelnn import MLPRegressor
 
-    model = MLPRegressor((5,), solver="lbfgs", tol=1e3, random_state=0, backend="numpy")
+    model = MLPRegressor(hidden_layer_sizes=(5,), solver="lbfgs", tol=1e3, random_state=0, backend="numpy")
     model.fit(X.T, X[0]).save(path)
 
 
-def save_checkpoint(path):
-    """The file of an epoch's end, under the name that it gets."""
+def progress():
+    """Of a training that has ended."""
 
     class Keep(Callback):
         def on_fit_end(self, progress):
@@ -55,14 +64,49 @@ def save_checkpoint(path):
 
     keep = Keep()
     Network([3, 50, 1], seed=1, backend="numpy").fit(X, Y, epochs=1, callbacks=[keep])
-    Checkpoint(path.parent)._write(keep.progress)
+    return keep.progress
+
+
+def save_checkpoint(path):
+    """Under the name that it gets."""
+    Checkpoint(path.parent)._write(progress())
+
+
+def save_log(path):
+    """Its beginning, which takes the place of another log; later it grows."""
+    CsvLog(path, replace=True).on_fit_begin(progress())
+
+
+def save_predictions(path):
+    model, rows = table_model()
+    with write_atomically(path) as file:
+        predicting._as_text(file, lambda text: model.write_predictions(rows, text))
+
+
+def save_torch(path):
+    exchange.save_torch(network(), path)
+
+
+def save_onnx(path):
+    pytest.importorskip("onnx")
+    exchange.save_onnx(network(), path)
+
+
+def save_skops(path):
+    pytest.importorskip("skops")
+    exchange.save_skops(network(), path)
 
 
 SAVERS = {
     "network": (save_network, "model.safetensors"),
-    "network with a description": (save_described, "model.safetensors"),
+    "model of a table": (save_table_model, "model.safetensors"),
     "estimator": (save_estimator, "model.safetensors"),
     "checkpoint": (save_checkpoint, "step-000000000001.safetensors"),
+    "log": (save_log, "log.csv"),
+    "predictions": (save_predictions, "predictions.csv"),
+    "torch": (save_torch, "state.safetensors"),
+    "onnx": (save_onnx, "model.onnx"),
+    "skops": (save_skops, "model.skops"),
 }
 
 
@@ -259,8 +303,10 @@ def test_an_error_of_who_writes_comes_through(tmp_path):
 def test_a_file_larger_than_the_system_allows(saver):
     """RLIMIT_FSIZE: a real fault in the middle of the file, as of a quota."""
     save, path, old = saver
+    calls_of(saver)  # whatever is imported on the way
+    path.write_bytes(old)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, hard))
     try:
         with pytest.raises(OutputError, match=r"cannot be written \(File too large\)"):
             save()

@@ -23,7 +23,9 @@ from forging import closed, framed, opened, resealed
 
 from accelnn import MLPClassifier, ModelFileError, Network
 from accelnn.checkpoints import Checkpoint
+from accelnn.earlystopping import EarlyStopping
 from accelnn.schedules import ReduceOnPlateau
+from accelnn.tables import TableModel, load_table
 
 MUTATIONS = 1000
 SECONDS, MEGABYTES = 1.0, 50.0
@@ -43,6 +45,28 @@ def make_model(path):
 
 def load_model(path):
     Network.load(path, "numpy")
+
+
+TABLE = """age,city,paid,outcome
+31,Ulm,true,no
+,Bonn,false,yes
+45,,true,no
+52,"Kiel, North",false,yes
+"""
+
+
+def make_table_model(path):
+    """Of columns of each kind, with what was missing."""
+    table = path.with_suffix(".csv")
+    table.write_text(TABLE)
+    given = load_table(table, "outcome")
+    model = TableModel.untrained(given, None, (5,), "tanh", missing="impute", backend="numpy")
+    model.network.fit(*model.encoded(given.X, given.y), epochs=2)
+    model.save(path)
+
+
+def load_table_model(path):
+    TableModel.load(path, "numpy")
 
 
 def make_estimator(path):
@@ -71,23 +95,30 @@ def make_checkpoint(path):
             return progress.step == 6
 
     net = Network([3, 5, 1], seed=4, backend="numpy")
-    net.fit(X, Y, **FIT, callbacks=[Stop(path.parent / "run", every=2)])
+    net.fit(X, Y, **FIT, callbacks=[EarlyStopping(), Stop(path.parent / "run", every=2)])
     Path(path.parent, "run", "step-000000000006.safetensors").rename(path)
 
 
 def load_checkpoint(path):
-    Network([3, 5, 1], seed=4, backend="numpy").fit(X, Y, **FIT, resume=path)
+    Network([3, 5, 1], seed=4, backend="numpy").fit(X, Y, **FIT, callbacks=[EarlyStopping()], resume=path)
 
 
 KINDS = {
     "model": (make_model, load_model),
+    "model of a table": (make_table_model, load_table_model),
     "estimator": (make_estimator, load_estimator),
     "checkpoint": (make_checkpoint, load_checkpoint),
 }
 
 # What anything of JSON may stand in, or any number: another one makes another file, and no bad one.
-FREE = [("sha256",), ("description",)]
-ANY_NUMBER = [("network", "seed"), ("estimator", "parameters"), ("estimator", "attributes", "_split_state")]
+FREE = [("sha256",)]
+ANY_NUMBER = [("network", "seed"), ("estimator", "parameters"), ("training", "schedule")]
+ANY_NUMBER += [
+    ("training", "settings", "schedule"),
+    ("training", "optimizer", "schedule"),
+    ("estimator", "calibration"),
+    ("estimator", "attributes"),
+]
 
 
 # Damage to bytes.
@@ -149,7 +180,7 @@ BYTES = [truncated, truncated_near_a_seam, extended, flipped, flipped_in_the_ten
 BYTES += [with_a_piece_twice, of_another_length, of_another_format]
 
 
-# Changes of what the description says. Each takes (about, header, data, rng) and gives a description, which may be text.
+# Changes of what the description says: (about, header, data, rng) to a description, which may be text that is no JSON.
 
 MARK = "\x7fplace of text that is no JSON\x7f"
 
@@ -187,7 +218,7 @@ def another_type(about, header, data, rng):
     path = chosen(about, rng)
     value = value_at(about, path)
     others = [{"evil": [1]}, [["evil"], None], *([] if isinstance(value, str) else ["evil"])]
-    if not within(path, ANY_NUMBER) and path[:2] != ("estimator", "attributes"):
+    if not within(path, ANY_NUMBER):
         if isinstance(value, str):
             others += [12, 1.5, None, False]
         elif type(value) is int:
@@ -230,7 +261,7 @@ def no_number(about, header, data, rng):
 
 
 def no_json(about, header, data, rng):
-    return text_in_a_place(about, rng, rng.choice(["", "'a'", "0x10", "01", "[1,]", '{"a" 1}', "}", '"\x01"', "1 2"]))
+    return text_in_a_place(about, rng, rng.choice([",", "'a'", "0x10", "01", "[1,]", '{"a" 1}', "}", '"\x01"', "1 2"]))
 
 
 def nested(about, header, data, rng):
@@ -240,7 +271,8 @@ def nested(about, header, data, rng):
 
 
 def a_huge_number(about, header, data, rng):
-    path = chosen(about, rng, lambda value, path: type(value) is int and not within(path, ANY_NUMBER))
+    groups = [*ANY_NUMBER, ("training", "callbacks")]
+    path = chosen(about, rng, lambda value, path: type(value) is int and not within(path, groups))
     return put(about, path, rng.choice([2**63, 2**64, -(2**63), 10**30, 10**400, -(10**4000)]))
 
 
@@ -248,9 +280,8 @@ def many_layers(about, header, data, rng):
     network, units = about["network"], rng.choice([1, 5, 10**12])
     count = rng.choice([10**3, 10**5, 10**6])
     what = rng.choice([("sizes",), ("sizes", "activations"), ("activations",)])
-    network.update({"sizes": [units] * count, "activations": ["relu"] * (count - 2)} if len(what) == 2 else {})
-    if len(what) == 1:
-        network[what[0]] = [units if what[0] == "sizes" else "relu"] * count
+    for name in what:
+        network[name] = [units] * count if name == "sizes" else ["relu"] * (count - 2)
     return about
 
 
@@ -290,7 +321,7 @@ STRUCTURE += [nested, a_huge_number, many_layers, other_sizes, an_unknown_word, 
 STRUCTURE += [another_description]
 
 
-# Changes of the header, which says where the arrays lie: (header, data, rng) to a header as bytes or an object, and data.
+# Changes of the header, which says where the arrays lie: (header, data, rng) to a header, or its bytes, and data.
 
 
 def an_array(header, rng, least=0):
@@ -371,8 +402,12 @@ def odd_metadata(header, data, rng):
     return header, data
 
 
+def compact(header):
+    return json.dumps(header, separators=(",", ":"))
+
+
 def an_odd_header(header, data, rng):
-    text = json.dumps(header, separators=(",", ":"))
+    text = compact(header)
     texts = [f"[{text}]", text + text, text[:-1], text.replace(":", ";"), "[" * 10**5 + "]" * 10**5, "", "null", '"a"']
     texts += [
         text[:-1] + ',"theta":' + json.dumps(header["theta"]) + "}",
@@ -432,6 +467,17 @@ def peak(reset=False):
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
+def refusal(load, path):
+    """What a ModelFileError says; any other answer is one that names no file."""
+    try:
+        load(path)
+    except ModelFileError as problem:
+        return str(problem)
+    except BaseException as fault:
+        return f"instead, {fault!r}"
+    return "instead, it was loaded"
+
+
 def try_all(kind, count, folder, measures):
     """Load that many mutations of a file; the most seconds and bytes that one took, and how many of each there were."""
     make, load = KINDS[kind]
@@ -442,6 +488,8 @@ def try_all(kind, count, folder, measures):
         load(path)  # what is imported on the way is none of a bad file's
     seconds, bytes_, kinds = [], [], Counter()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda spare: None) if measures else None
+    gc.collect()
+    gc.freeze()
     for seed in range(count):
         what, changed = mutation(content, f"{kind} {seed}")
         path.write_bytes(changed)
@@ -451,18 +499,12 @@ def try_all(kind, count, folder, measures):
             trim(0)
             before = peak(reset=True)
         start = time.perf_counter()
-        try:
-            load(path)
-        except ModelFileError as refusal:
-            assert str(path) in str(refusal), f"{seed}, {what}: {refusal}"
-            assert len(str(refusal)) < len(str(path)) + 400, f"{seed}, {what}"
-        except BaseException as fault:
-            raise AssertionError(f"{seed}, {what}: {fault!r}") from fault
-        else:
-            raise AssertionError(f"{seed}, {what}: was loaded")
+        message = refusal(load, path)
         seconds.append(time.perf_counter() - start)
         if trim:
             bytes_.append(peak() - before)
+        assert str(path) in message, f"{seed}, {what}: {message}"
+        assert len(message) < len(str(path)) + 400, f"{seed}, {what}"
         kinds[what] += 1
     return max(seconds), max(bytes_, default=0), kinds
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -15,12 +17,20 @@ __all__ = ["one_line_errors", "require_writable", "say"]
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Within, an error of accelnn's becomes one line on standard error, and exit code 2."""
+    """Within, an error of accelnn's becomes one line on standard error, and exit code 2; a warning one line too."""
+    show = warnings.showwarning
+    warnings.showwarning = _one_line_warning
     try:
         yield
     except AccelnnError as problem:
         typer.echo(f"accelnn: {' '.join(str(problem).split())}", err=True)
         raise typer.Exit(2) from None
+    finally:
+        warnings.showwarning = show
+
+
+def _one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"accelnn: warning: {' '.join(str(message).split())}", err=True)
 
 
 def say(console: Console, text: str) -> None:

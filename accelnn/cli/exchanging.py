@@ -1,6 +1,7 @@
 """``accelnn inspect``, ``accelnn export`` and ``accelnn import``."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,15 +23,13 @@ def inspect(
 ) -> None:
     """Say what a file holds. For example, accelnn inspect model.safetensors."""
     with one_line_errors():
-        from accelnn.exchange.card import card, lines
+        from accelnn.exchange.card import card
 
         found = card(model)
         if as_json:
             typer.echo(json.dumps(found, indent=1, allow_nan=False))
-            return
-        console = Console()
-        for heading, text in lines(found):
-            say(console, f"{heading:<9} {text}")
+        else:
+            _show(found)
 
 
 def export(
@@ -86,12 +85,14 @@ def import_model(
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Names of the classes, such as no,yes (torch).")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64, to convert to (torch).")] = None,
+    target: Annotated[str, typer.Option(help="Name of what is predicted, where the file has none.")] = "y",
 ) -> None:
     """Read another program's model. For example, accelnn import mlp.skops --from sklearn --out model.safetensors."""
     with one_line_errors():
         require_known("--from", source, SOURCES)
         require_writable(out, str(file))
-        from accelnn import exchange
+        from accelnn import Network, exchange
+        from accelnn.exchange.card import card
 
         given: dict[str, Any] = {"activations": activation, "output": output, "loss": loss, "dtype": dtype}
         listed = {"activations": activation, "layers": layers, "classes": classes}
@@ -100,16 +101,24 @@ def import_model(
         if source == "sklearn":
             if given:
                 raise DataError(f"--from sklearn: the file says its {', '.join(sorted(given))} itself; leave them out")
-            model = exchange.import_sklearn(file)
+            model = exchange.import_sklearn(file, target=target)
         else:
             if len(given.get("activations", ())) == 1:
                 (given["activations"],) = given["activations"]
-            model = exchange.import_torch(file, **given)
+            model = exchange.import_torch(file, target=target, **given)
         model.save(out)
-        console = Console()
-        say(console, f"model     {out}")
-        network = getattr(model, "network", model)
-        say(console, f"network   {network!r}")
-        if model is network:
-            note = "it gives more than one class or value, so accelnn predict has no use for it; read it with "
-            say(console, f"note      {note}accelnn.Network.load")
+        _show(card(out))
+        if isinstance(model, Network):
+            typer.echo(
+                "it gives more than one class or value, so accelnn predict has no use for it; read it with "
+                "accelnn.Network.load",
+                err=True,
+            )
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    from accelnn.exchange.card import lines
+
+    console = Console()
+    for heading, text in lines(found):
+        say(console, f"{heading:<9} {text}")

@@ -29,6 +29,8 @@ def require_whole(model: "Multilayer") -> None:
     for name, check in {**_ALWAYS, **_SOMETIMES}.items():
         if (name in has or name in _ALWAYS) and not (name in has and check(has[name], net)):
             raise ValueError(f"its {name} is missing, or nothing of the kind")
+    if has["loss_curve_"] and "loss_" not in has:
+        raise ValueError("its loss_ is missing")
     if ("target_mean_" in has) is not ("target_scale_" in has):
         raise ValueError("it has one of target_mean_ and target_scale_ alone")
 

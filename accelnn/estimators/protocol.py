@@ -143,7 +143,7 @@ class _Heard(Callback):
 
     def __init__(self, callback: Callback):
         self.callback, self.stop = callback, False
-        self.every_steps, self.last = callback.every_steps, callback.last
+        self.every_steps, self.comes_last = callback.every_steps, callback.comes_last
 
     def on_fit_begin(self, progress: Progress) -> None:
         self.callback.on_fit_begin(progress)
@@ -162,11 +162,11 @@ class _Heard(Callback):
     def on_fit_exit(self, progress: Progress) -> None:
         self.callback.on_fit_exit(progress)
 
-    def state(self) -> Mapping[str, Any]:
-        return self.callback.state()
+    def to_checkpoint(self) -> Mapping[str, Any]:
+        return self.callback.to_checkpoint()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.callback.restore(state)
+    def from_checkpoint(self, state: Mapping[str, Any]) -> None:
+        self.callback.from_checkpoint(state)
 
 
 class _Epochs(Callback):

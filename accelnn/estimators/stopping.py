@@ -104,8 +104,8 @@ class Watch(Callback):
         self.converged = True
         return True
 
-    def state(self) -> Mapping[str, Any]:
-        """What the training has come to, but for the network; see `Callback.state`."""
+    def to_checkpoint(self) -> Mapping[str, Any]:
+        """What the training has come to, but for the network; see `Callback.to_checkpoint`."""
         estimator = self.estimator
         curves = {name: getattr(estimator, name) for name in _CURVES}
         numbers = [getattr(estimator, name, None) for name in _NUMBERS]
@@ -119,8 +119,8 @@ class Watch(Callback):
             **{name: np.array(curve, dtype=np.float64) for name, curve in curves.items() if curve is not None},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """See `Callback.restore`."""
+    def from_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """See `Callback.from_checkpoint`."""
         estimator = self.estimator
         self.epochs, self.converged = state["epochs"], state["converged"]
         estimator.t_, estimator._no_improvement_count = state["t"], state["no_improvement_count"]

@@ -166,7 +166,7 @@ def _require_usable(model: "Multilayer") -> None:
     except ValueError as problem:
         raise DataError(f"random_state: {problem}") from None
     weights = getattr(model, "class_weight", None)
-    if not (weights is None or isinstance(weights, str) and weights == "balanced"):
+    if not (weights is None or (isinstance(weights, str) and weights == "balanced")):
         listed = weights if isinstance(weights, list) else [weights]
         if not all(isinstance(one, dict) and all(isinstance(v, Real) for v in one.values()) for one in listed):
             raise DataError(f"class_weight: {weights!r} must be a dict with a weight for each class, or 'balanced'")

@@ -47,8 +47,8 @@ def card(path: str | os.PathLike[str]) -> dict[str, Any]:
         settings = field(about, "network", dict)
         sizes = listed(settings, "sizes", int)
         parameters = sum(n * (n_prev + 1) for n_prev, n in itertools.pairwise(sizes))
-        for k, callback in enumerate((about.get("training") or {}).get("callbacks", ())):
-            callback["state"] = {**callback["state"], **_single(f"callbacks.{k}.", tensors)}
+        if about.get("training"):
+            about["training"] = _training_of(field(about, "training", dict), tensors)
         if "estimator" in about:
             about["estimator"] = _estimator(field(about, "estimator", dict), tensors)
         found = {
@@ -59,13 +59,10 @@ def card(path: str | os.PathLike[str]) -> dict[str, Any]:
             "epochs_trained": count(about, "epochs_trained"),
             "steps_trained": count(about, "steps_trained"),
             "history": _history(about.pop("history", {}), tensors),
-            **field({"description": about.pop("description", {})}, "description", dict),
-            **{name: value for name, value in about.items() if name not in ("epochs_trained", "steps_trained")},
-            "tensors": {
-                name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in tensors.items()
-            },
         }
-        return _finite(found)
+        shapes = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in tensors.items()}
+        more = {**field({"description": about.pop("description", {})}, "description", dict), **about}
+        return _finite({**more, **found, "tensors": shapes})
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -105,7 +102,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _training(found["training"])
     for name, value in found.items():
         if name not in _USUAL:
-            yield _short(name, 20), _short(json.dumps(value, ensure_ascii=False), 2 * LONGEST)
+            yield _short(name, 20), _value(value)
 
 
 _USUAL = (
@@ -163,16 +160,28 @@ def _training(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     heading, optimizer = "training", training.get("optimizer", training if "rule" in training else None)
     if "epochs" in training:
         state = "finished" if training.get("finished") else "not finished"
-        yield heading, f"epoch {training['epoch']:,} of {training['epochs']:,}, {state}"
+        steps = training.get("steps_within_epoch")
+        within = f" and {steps:,} steps" if steps else ""
+        yield heading, f"{training['epoch']:,} of {training['epochs']:,} epochs{within}, {state}"
         heading = ""
     if optimizer:
-        within = {name: optimizer[name] for name in ("epoch", "schedule", "batches") if optimizer.get(name) is not None}
+        named = ("schedule", "batches") if "settings" not in training else ()
+        more = {name: optimizer[name] for name in named if optimizer.get(name) is not None}
         yield heading, f"optimizer {_short(optimizer['rule'])}, step {optimizer['step']:,}"
-        yield from _wrapped(within)
+        yield from _wrapped(more)
     for name in ("settings", "environment"):
         yield from _wrapped(training.get(name) or {})
     for callback in training.get("callbacks", ()):
         yield from _wrapped(callback["state"], f"{_short(callback['kind'])}: ")
+
+
+def _training_of(about: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """With what its arrays say: how far an epoch that has begun has come, and what other callbacks remember."""
+    if "optimizer.losses" in tensors:
+        about["steps_within_epoch"] = len(tensors["optimizer.losses"])
+    for k, callback in enumerate(about.get("callbacks", ())):
+        callback["state"] = {**callback["state"], **_single(f"callbacks.{k}.", tensors)}
+    return about
 
 
 def _single(prefix: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -277,6 +286,9 @@ def _number(value: float | None) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_short(name, 30)} {_value(part)}" for name, part in value.items())
+        return f"({_short(inner, 2 * LONGEST)})"
     return _short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

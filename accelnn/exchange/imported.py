@@ -20,7 +20,9 @@ from accelnn.tables.schema import Numeric, Schema, Standardizer
 __all__ = ["import_sklearn", "import_torch", "model_of_table"]
 
 
-def import_torch(path: str | os.PathLike[str], *, classes: Sequence[str] = (), **settings: Any) -> Network | TableModel:
+def import_torch(
+    path: str | os.PathLike[str], *, classes: Sequence[str] = (), target: str = "y", **settings: Any
+) -> Network | TableModel:
     """A PyTorch model from a safetensors file.
 
     Parameters
@@ -28,6 +30,8 @@ def import_torch(path: str | os.PathLike[str], *, classes: Sequence[str] = (), *
     path : path
     classes : sequence of str, optional
         Names of the classes; by default 0, 1, ...
+    target : str
+        Name of what is predicted.
     **settings
         As of :func:`accelnn.exchange.from_torch`.
 
@@ -43,7 +47,7 @@ def import_torch(path: str | os.PathLike[str], *, classes: Sequence[str] = (), *
     network = from_torch(path, **settings, backend="numpy")
     metadata, _ = read_tensors(path)
     if "table" not in metadata:
-        return model_of_table(network, classes=classes)
+        return model_of_table(network, classes=classes, target=target)
     if classes:
         raise DataError(f"{path}: names its classes itself; leave them out")
     with readable(path):
@@ -51,13 +55,15 @@ def import_torch(path: str | os.PathLike[str], *, classes: Sequence[str] = (), *
     return TableModel.from_description(network, {"table": table}, path)
 
 
-def import_sklearn(path: str | os.PathLike[str]) -> Network | TableModel:
+def import_sklearn(path: str | os.PathLike[str], *, target: str = "y") -> Network | TableModel:
     """One of scikit-learn's multilayer perceptrons from a skops file.
 
     Parameters
     ----------
     path : path
         Of an MLPClassifier, an MLPRegressor, or a Pipeline of a StandardScaler and one of these.
+    target : str
+        Name of what is predicted.
 
     Returns
     -------
@@ -84,6 +90,7 @@ def import_sklearn(path: str | os.PathLike[str]) -> Network | TableModel:
             classes=() if classes is None or labels else [str(name) for name in np.asarray(classes).tolist()],
             mean=mean,
             scale=scale,
+            target=target,
         )
 
 
@@ -94,6 +101,7 @@ def model_of_table(
     classes: Sequence[str] = (),
     mean: np.ndarray | None = None,
     scale: np.ndarray | None = None,
+    target: str = "y",
 ) -> Network | TableModel:
     """The network as a model of a table of numbers, where it gives one class or one value.
 
@@ -106,6 +114,8 @@ def model_of_table(
         By default 0, 1, ...
     mean, scale : arrays of float64, shape (n_0,), optional
         What the columns are standardised with.
+    target : str
+        Name of what is predicted.
 
     Returns
     -------
@@ -140,7 +150,7 @@ def model_of_table(
     if output == "softmax" and outputs == 2:
         network = _one_unit(network)
     scaler = None if classifies else Standardizer(np.zeros(1), np.ones(1))
-    return TableModel(network, schema, "classification" if classifies else "regression", named, "y", scaler)
+    return TableModel(network, schema, "classification" if classifies else "regression", named, target, scaler)
 
 
 @contextlib.contextmanager

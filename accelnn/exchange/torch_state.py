@@ -179,6 +179,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str
     Raises
     ------
     ModelFileError
+    DataError
+        For a file of accelnn's own.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -192,8 +194,10 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str
             f"{path}: is no safetensors file ({problem}); in PyTorch, write one with "
             "safetensors.torch.save_file(model.state_dict(), name)"
         ) from None
+    if "accelnn" in metadata:
+        raise DataError(f"{path}: is a file of accelnn's own, which reads it without an import")
     arrays = {name: _Stored(about["dtype"], tuple(about["shape"]), bytes(about["data"])) for name, about in found}
-    return metadata, arrays
+    return metadata, dict(sorted(arrays.items()))  # whose order changes from one reading to the next
 
 
 def _settings(name: str, metadata: Mapping[str, str], loss: str | Loss | None) -> tuple[Any, Any, Any]:

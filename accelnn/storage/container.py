@@ -25,7 +25,7 @@ from accelnn.errors import DataError, ModelFileError
 from accelnn.storage.fields import field, only, readable
 from accelnn.storage.files import write_atomically
 
-__all__ = ["FORMAT", "READERS", "read", "write"]
+__all__ = ["FORMAT", "READERS", "Unusable", "read", "write"]
 
 FORMAT = 2
 # Each kind of file, and what reads it.
@@ -41,6 +41,10 @@ _BLANK = "0" * 64
 # How the description begins, as JSON within JSON has it; a user's own quotes are escaped once more. Later formats have
 # to begin with `format` too.
 _START = re.compile(rb'"accelnn":"\{(?:\\"sha256\\": \\"([0-9a-f]{64})\\", )?\\"format\\": ([0-9]{1,9})[,}]')
+
+
+class Unusable(ModelFileError):
+    """A file that may be whole, but cannot be read now, or not by this caller: of another kind, or another format."""
 
 
 def write(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -113,7 +117,7 @@ def read(
     try:
         content, header = _content(path)
     except OSError as problem:
-        raise ModelFileError(f"{path}: cannot be read ({problem.strerror or problem})") from None
+        raise Unusable(f"{path}: cannot be read ({problem.strerror or problem})") from None
     with readable(path):
         seal, start = _seal(header)
         if seal != _digest(content, start):
@@ -128,7 +132,7 @@ def read(
             raise ValueError("its description is of no kind that there is")
         if kind not in kinds:
             a = "an" if kind[0] in "aeiou" else "a"
-            raise ModelFileError(f"{path}: holds {a} {kind}; read it with {READERS[kind]}")
+            raise Unusable(f"{path}: holds {a} {kind}; read it with {READERS[kind]}")
         try:
             return description, load(content)
         except SafetensorError as problem:
@@ -141,7 +145,7 @@ def _content(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:
     """All bytes of a file that is as long as its header says, and those of its header."""
     with readable(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open some of what else there is means to wait
-            raise ModelFileError(f"{path}: cannot be read (it is no file)")
+            raise Unusable(f"{path}: cannot be read (it is no file)")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = _header(path, file, size)
@@ -165,7 +169,7 @@ def _header(path: str | os.PathLike[str], file: BinaryIO, size: int) -> bytes:
     if found is None:
         raise ValueError("it does not begin like one")
     if int(found[2]) != FORMAT or found[1] is None:
-        raise ModelFileError(
+        raise Unusable(
             f"{path}: format {int(found[2])} is not known to accelnn {accelnn.__version__}, which reads format "
             f"{FORMAT}; install the version that fits"
         )

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import shutil
+import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,21 +47,34 @@ def guarded(path: Path, kind: str) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read as {kind}, and is probably damaged ({reason(problem)})") from None
 
 
+_one_at_a_time = threading.RLock()  # two that end in another order would leave each other's file in place
+
+
+def _is_standard_error() -> bool:
+    """Whether descriptor 2 is one that text goes to: where it was closed, another file of the process may have it."""
+    mode = os.fstat(2).st_mode
+    kinds = (stat.S_ISREG, stat.S_ISCHR, stat.S_ISFIFO, stat.S_ISSOCK)
+    return sys.stderr is not None and any(kind(mode) for kind in kinds)
+
+
 @contextlib.contextmanager
 def panics_unprinted() -> Iterator[None]:
     """Within, what Rust prints of a panic on standard error is dropped.
 
     It writes past Python, to the descriptor itself. What else arrives there meanwhile is written once the block is
-    left, unless there was a panic.
+    left, unless there was a panic. One thread at a time is within.
     """
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_one_at_a_time)
         try:
+            if not _is_standard_error():
+                raise OSError
             sys.stderr.flush()
             kept = os.dup(2)
             undo.callback(os.close, kept)
             held = undo.enter_context(tempfile.TemporaryFile())
             os.dup2(held.fileno(), 2)
-        except (OSError, AttributeError, ValueError):  # there is no standard error to keep clean
+        except (OSError, ValueError):  # there is no standard error to keep clean, or it is closed
             yield
             return
         panicked = False

@@ -104,7 +104,8 @@ def _named(X: Any, names: Sequence[str] | None) -> list[str]:
         return list(X.columns) if is_frame(X) else [f"x{k}" for k in range(X.shape[1])]
     listed = list(names)
     if is_frame(X):
-        if absent := [name for name in listed if name not in set(X.columns)]:
+        there = frozenset(X.columns)
+        if absent := [name for name in listed if name not in there]:
             raise DataError(f"names: there is no column {absent[0]!r}")
     elif len(listed) != X.shape[1]:
         raise DataError(f"names: has {len(listed)} names for {X.shape[1]} columns")

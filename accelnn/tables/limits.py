@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 FIELD_BYTES = 2**17  # of one field of a text table; Python's csv module has the same limit
-ROW_BYTES = 2**26  # of one row of a text table, and of one line of a svmlight file
+ROW_BYTES = 2**24  # of one row of a text table, and of one line of a svmlight file
 TEXT_COLUMNS = 50_000  # of a text table
 ARRAY_COLUMNS = 2**22  # of an array, and the highest index in a svmlight file
 ARRAY_HEADER_BYTES = 10_000  # of the description of an array in an NPY file; NumPy has the same limit

@@ -69,7 +69,7 @@ def load_table(
     A missing value is left in X, for `accelnn.tables.Schema` to refuse or to fill in; infinities are refused, and so is
     any target that is missing, NaN or infinite.
 
-    Limits, beyond which a file is refused before it takes memory: 50,000 columns and 131,072 bytes a field and 64 MiB a
+    Limits, beyond which a file is refused before it takes memory: 50,000 columns and 131,072 bytes a field and 16 MiB a
     row in text; 2 GiB of unpacked arrays in a compressed NPZ file; 4,194,304 columns of an array or a svmlight file;
     and the memory that is free, which an NPY file of float32 or float64 does not need, as it is read where it lies.
 
@@ -196,13 +196,14 @@ def _table(
         raise DataError(f"{path}: text cannot be read part by part; save it as Parquet, or leave --memory out")
     if target is None:
         raise DataError(f"{path}: name the column to predict with --target; it has {listed(table.names)}")
+    there, ignored = frozenset(table.names), frozenset(ignore)
     for argument, wanted in (("target", (target,)), ("categorical", categorical), ("ignore", ignore)):
         for name in wanted:
-            if name not in table.names:
+            if name not in there:
                 raise DataError(f"{path}: has no column {name!r} (--{argument}); it has {listed(table.names)}")
-    if target in ignore:
+    if target in ignored:
         raise DataError(f"--ignore: {target!r} is the target, which is needed")
-    features = tuple(name for name in table.names if name != target and name not in ignore)
+    features = tuple(name for name in table.names if name != target and name not in ignored)
     if not features:
         raise DataError(f"{path}: has no column beside the target {target!r}")
     if lazy and isinstance(table, TypedTable):

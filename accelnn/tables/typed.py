@@ -8,13 +8,14 @@ from typing import Any, NoReturn
 
 from accelnn.errors import DataError
 from accelnn.tables import kinds
+from accelnn.tables.footer import Promise, promise_of
 from accelnn.tables.guard import guarded, import_polars, panics_unprinted
 from accelnn.tables.limits import require_memory
 from accelnn.tables.sources import PARQUET
 
 __all__ = ["TypedTable"]
 
-CELL_BYTES = 16  # of a text's place; a number takes half
+NUMBER_BYTES, TEXT_BYTES = 8, 16  # of a text's place, to which the text itself comes
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,19 @@ class TypedTable:
         return schema
 
     @cached_property
+    def promise(self) -> Promise:
+        """Rows, and bytes of text, as the file's description has them; nobody knows those of an Arrow file's text."""
+        polars = import_polars(self.path)
+        found = promise_of(self.path) if self._is_parquet else None
+        if found is not None:
+            return found
+        with guarded(self.path, self._kind), panics_unprinted():
+            return Promise(int(self._scan().select(polars.len()).collect().item()), 0)
+
+    @property
     def rows(self) -> int:
         """As the file's description has it."""
-        polars = import_polars(self.path)
-        with guarded(self.path, self._kind), panics_unprinted():
-            return int(self._scan().select(polars.len()).collect().item())
+        return self.promise.rows
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,16 +84,18 @@ class TypedTable:
         DataError
         """
         polars = import_polars(self.path)
-        if self.rows == 0:
+        texts = sum(self.schema[name] == polars.String for name in names)
+        rows = self.promise.rows
+        if rows == 0:
             raise DataError(f"{self.path}: has columns but no rows")
+        needed = rows * (texts * TEXT_BYTES + (len(names) - texts) * NUMBER_BYTES) + (self.promise.size if texts else 0)
         require_memory(
-            f"{self.path}: {self.rows:,} rows", self.rows * len(names) * CELL_BYTES, "save it as NPY, or split it"
+            f"{self.path}: {rows:,} rows", needed, "save it as NPY, which is read as it is needed, or split it"
         )
         with guarded(self.path, self._kind), panics_unprinted():
-            # No more rows than were promised, or the memory just asked for would be no bound.
-            frame = self._scan().select(names).head(self.rows + 1).collect()
-            if frame.height != self.rows:
-                raise DataError(f"{self.path}: promises {self.rows:,} rows and holds others; save it again")
+            frame = self._scan().select(names).collect()
+            if frame.height != rows:
+                raise DataError(f"{self.path}: promises {rows:,} rows and holds {frame.height:,}; save it again")
             columns = [
                 kinds.column_of_type(frame[name], name in categorical, partial(self._refuse, name)) for name in names
             ]
@@ -105,12 +116,16 @@ class TypedTable:
             return polars.DataFrame(columns)
 
     @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() in PARQUET
+
+    @property
     def _kind(self) -> str:
-        return "Parquet" if self.path.suffix.lower() in PARQUET else "an Arrow file"
+        return "Parquet" if self._is_parquet else "an Arrow file"
 
     def _scan(self) -> Any:
         polars = import_polars(self.path)
-        if self.path.suffix.lower() in PARQUET:
+        if self._is_parquet:
             return polars.scan_parquet(self.path, glob=False, hive_partitioning=False)
         # Not every version of polars can be told to take a path as it is.
         source = self.path.read_bytes() if set("*?[") & set(str(self.path)) else self.path

@@ -84,7 +84,8 @@ class CupyBackend(Backend):
 
         Entering it again within costs next to nothing, so whatever touches the device enters it.
         """
-        with self._device, self._memory_errors():
+        # A Device remembers which one was current before, for all threads together: each time another.
+        with self._cupy.cuda.Device(self.device), self._memory_errors():
             caller = self._cupy.cuda.get_current_stream()
             if caller == self._stream:
                 yield
