@@ -374,7 +374,7 @@ def _found(source: Path, callbacks: Sequence[Callback]) -> tuple[Path, dict[str,
     for path in _files(source):
         try:
             return path, *_read(path)
-        except container.Unusable:
+        except container.UnusableError:
             raise  # it may be whole
         except ModelFileError as problem:
             aside = path.with_suffix(".damaged")
@@ -388,7 +388,9 @@ def _found(source: Path, callbacks: Sequence[Callback]) -> tuple[Path, dict[str,
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    about, tensors = container.read(path, (CHECKPOINT,))
+    about, tensors = container.read(path)
+    if about["kind"] != CHECKPOINT:
+        raise container.UnusableError(f"{path}: is no checkpoint but {container.named(about['kind'])}")
     with readable(path):
         field(about, "description", dict)
     return about, tensors

@@ -535,19 +535,41 @@ class Network:
         return Plan(name, self.backend.describe(), self.dtype, self.backend.rungs())
 
     def save(self, path: "str | PathLike[str]") -> None:
-        """Write the network to a safetensors file; see :mod:`accelnn.storage`."""
+        """Write the network to one file, from which `load` makes the same again, bit for bit.
+
+        The file (safetensors) holds the settings, theta, the history and which versions wrote it; no code, and reading
+        it runs none. It is sealed with a checksum of all of its bytes. The same network gives the same bytes. Where the
+        optimiser stands is not in it: see :class:`accelnn.Checkpoint`.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there is replaced, at once and as a whole; where a link points at it, the link stays.
+
+        Raises
+        ------
+        DataError
+            For a network whose loss is one's own, which a file cannot hold.
+        OutputError
+            Where the file cannot be written; an old one is as it was.
+        """
         from accelnn.storage import save_network
 
         save_network(self, path)
 
     @classmethod
     def load(cls, path: "str | PathLike[str]", backend: "str | Backend" = "auto") -> "Network":
-        """Read a network that `save` wrote.
+        """Read the network of a file: of `save`, of a table's model, of an estimator or of a checkpoint.
+
+        Parameters
+        ----------
+        path : path
+        backend : {"auto", "numpy", "numba", "cupy"} or Backend
 
         Raises
         ------
         ModelFileError
-            For a file that is no such network.
+            For a file that is damaged, or holds no network.
         """
         from accelnn.storage import load_network
 

@@ -232,9 +232,6 @@ def test_a_checkpoint_that_may_be_whole_keeps_its_name(tmp_path):
     with pytest.raises(ModelFileError, match="format 3 is not known"):
         Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=3, resume=folder)
     assert sorted(os.listdir(folder)) == names
-    latest.write_bytes(latest.read_bytes()[:-1])
-    with pytest.raises(ModelFileError, match="format 3 is not known"):
-        Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=3, resume=folder)
     latest.write_bytes(b"")
     with pytest.warns(UserWarning, match="is no accelnn model .* and the one before it is taken"):
         Network([3, 2, 1], backend="numpy").fit(X, Y, epochs=3, resume=folder)

@@ -110,15 +110,19 @@ KINDS = {
     "checkpoint": (make_checkpoint, load_checkpoint),
 }
 
-# What anything of JSON may stand in, or any number: another one makes another file, and no bad one.
-FREE = [("sha256",)]
-ANY_NUMBER = [("network", "seed"), ("estimator", "parameters"), ("training", "schedule")]
-ANY_NUMBER += [
+FREE = [("sha256",)]  # which is made to fit
+# Where another number, or nothing, makes another file, and no bad one.
+ANY_NUMBER = [
+    ("network", "seed"),
+    ("description",),
+    ("training", "schedule"),
     ("training", "settings", "schedule"),
     ("training", "optimizer", "schedule"),
-    ("estimator", "calibration"),
+    ("estimator", "parameters"),
     ("estimator", "attributes"),
+    ("estimator", "calibration"),
 ]
+OPTIONAL = [("description", "table", "schema")]  # of a column, what it has by default is left out
 
 
 # Damage to bytes.
@@ -217,7 +221,9 @@ def put(about, path, value):
 def another_type(about, header, data, rng):
     path = chosen(about, rng)
     value = value_at(about, path)
-    others = [{"evil": [1]}, [["evil"], None], *([] if isinstance(value, str) else ["evil"])]
+    others = [[["evil"], None], *([] if isinstance(value, str) else ["evil"])]
+    if value != {}:  # a user's own description, which may say anything
+        others.append({"evil": [1]})
     if not within(path, ANY_NUMBER):
         if isinstance(value, str):
             others += [12, 1.5, None, False]
@@ -231,7 +237,7 @@ def another_type(about, header, data, rng):
 
 
 def without_a_name(about, header, data, rng):
-    path = chosen(about, rng, lambda value, path: isinstance(path[-1], str))
+    path = chosen(about, rng, lambda value, path: isinstance(path[-1], str) and not within(path[:-1], OPTIONAL))
     del value_at(about, path[:-1])[path[-1]]
     return about
 

@@ -10,7 +10,7 @@ from accelnn.errors import DataError
 
 __all__ = ["Graph"]
 
-# Opset 19 of 2023 is the first in which texts can be compared; its files are read from onnxruntime 1.15 on.
+# Opset 19, of 2023, is the first in which texts can be compared. Both numbers are the lowest that do.
 OPSET = 19
 IR_VERSION = 9
 MOST_BYTES = 2**31 - 2**20  # a protocol buffer ends at 2 GiB

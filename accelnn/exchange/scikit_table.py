@@ -63,7 +63,7 @@ def pipeline_of(schema: Schema, estimator: Any) -> Any:
             order += range(first, first + len(column.categories))
             order += [first + len(column.categories)] * (2 * column.indicator)
     estimator.coefs_[0] = estimator.coefs_[0][order]
-    estimator.n_features_in_ = len(order)
+    estimator._best_coefs, estimator.n_features_in_ = list(estimator.coefs_), len(order)
     return Pipeline([("encode", _together(schema, parts)), ("network", estimator)])
 
 

@@ -25,7 +25,7 @@ from accelnn.errors import DataError, ModelFileError
 from accelnn.storage.fields import field, only, readable
 from accelnn.storage.files import write_atomically
 
-__all__ = ["FORMAT", "READERS", "Unusable", "read", "write"]
+__all__ = ["FORMAT", "READERS", "UnusableError", "named", "read", "write"]
 
 FORMAT = 2
 # Each kind of file, and what reads it.
@@ -43,7 +43,7 @@ _BLANK = "0" * 64
 _START = re.compile(rb'"accelnn":"\{(?:\\"sha256\\": \\"([0-9a-f]{64})\\", )?\\"format\\": ([0-9]{1,9})[,}]')
 
 
-class Unusable(ModelFileError):
+class UnusableError(ModelFileError):
     """A file that may be whole, but cannot be read now, or not by this caller: of another kind, or another format."""
 
 
@@ -117,7 +117,7 @@ def read(
     try:
         content, header = _content(path)
     except OSError as problem:
-        raise Unusable(f"{path}: cannot be read ({problem.strerror or problem})") from None
+        raise UnusableError(f"{path}: cannot be read ({problem.strerror or problem})") from None
     with readable(path):
         seal, start = _seal(header)
         if seal != _digest(content, start):
@@ -131,8 +131,7 @@ def read(
         if field(description, "format", int) != FORMAT or description["sha256"] != seal or kind not in READERS:
             raise ValueError("its description is of no kind that there is")
         if kind not in kinds:
-            a = "an" if kind[0] in "aeiou" else "a"
-            raise Unusable(f"{path}: holds {a} {kind}; read it with {READERS[kind]}")
+            raise UnusableError(f"{path}: holds {named(kind)}; read it with {READERS[kind]}")
         try:
             return description, load(content)
         except SafetensorError as problem:
@@ -141,11 +140,16 @@ def read(
             raise ValueError(f"it holds numbers of the unknown type {problem}") from None
 
 
+def named(kind: str) -> str:
+    """The kind with its article."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 def _content(path: str | os.PathLike[str]) -> tuple[bytes, bytes]:
     """All bytes of a file that is as long as its header says, and those of its header."""
     with readable(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open some of what else there is means to wait
-            raise Unusable(f"{path}: cannot be read (it is no file)")
+            raise UnusableError(f"{path}: cannot be read (it is no file)")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             header = _header(path, file, size)
@@ -169,7 +173,7 @@ def _header(path: str | os.PathLike[str], file: BinaryIO, size: int) -> bytes:
     if found is None:
         raise ValueError("it does not begin like one")
     if int(found[2]) != FORMAT or found[1] is None:
-        raise Unusable(
+        raise UnusableError(
             f"{path}: format {int(found[2])} is not known to accelnn {accelnn.__version__}, which reads format "
             f"{FORMAT}; install the version that fits"
         )

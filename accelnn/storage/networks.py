@@ -63,6 +63,9 @@ def load_network(path: str | os.PathLike[str], backend: "str | Backend" = "auto"
         For a file that is damaged, of another kind or of another format.
     """
     about, tensors = container.read(path)
+    if about["kind"] != "estimator":
+        with readable(path):
+            field(about, "description", dict)
     return rebuilt(path, about, tensors, backend)
 
 

@@ -3,17 +3,21 @@
 A column of a text table is what its values look like, taken together. One of another file is what its type says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, NoReturn
 
 from accelnn.tables.origin import shown
 
-__all__ = ["MISSING", "Refuse", "column_of_texts", "column_of_type"]
+__all__ = ["MISSING", "Refuse", "column_of_texts", "columns_of_types"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")  # what stands for no value in a text table
 Refuse = Callable[[int | None, str], NoReturn]  # of a row of the column, or None for all of it, and the complaint
 
 REMEDY = "read the column as text (categorical=, --categorical), or leave it out (ignore=, --ignore)"
+
+_WHOLE = {f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
+_AS_THEY_ARE = {*_WHOLE, "Float32", "Float64", "Boolean", "String"}  # polars' types
 
 _COMMA = r"^[+-]?(\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)([eE][+-]?\d+)?$"
 _CLOCK = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?"
@@ -92,21 +96,34 @@ def _refuse_comma(row: int, value: str, refuse: Refuse) -> NoReturn:
     refuse(row, f"{shown(value)} has a comma in a number; write a decimal point and no thousands' separators, {REMEDY}")
 
 
-def column_of_type(column: Any, categorical: bool, refuse: Refuse) -> Any:
-    """A column of a Parquet or Arrow file as numbers, booleans or text; what is missing, or NaN, becomes null.
+def columns_of_types(frame: Any, categorical: Collection[str], refuse: Callable[..., NoReturn]) -> Any:
+    """Columns of a Parquet or Arrow file as numbers, booleans or text; what is missing, or NaN, becomes null.
 
     Parameters
     ----------
-    column : polars.Series
-    categorical : bool
-        Take it as text; a whole number is written without a decimal point.
+    frame : polars.DataFrame
+    categorical : collection of str
+        Those to take as text; a whole number is written without a decimal point.
     refuse : callable
-        Called for a column of dates, times, lists, structures, bytes and the like.
+        ``refuse(name, row or None, complaint)``, called for a column of dates, times, lists, structures, bytes and the
+        like.
 
     Returns
     -------
-    polars.Series of integers, floats, Boolean or String
+    polars.DataFrame
+        Of integers, floats, Boolean and String.
     """
+    import polars
+
+    frame = frame.with_columns(polars.selectors.float().fill_nan(None))
+    # There may be many columns, and most need no look of their own.
+    others = [name for name, dtype in frame.schema.items() if name in categorical or str(dtype) not in _AS_THEY_ARE]
+    return frame.with_columns(
+        _column_of_type(frame[name], name in categorical, partial(refuse, name)) for name in others
+    )
+
+
+def _column_of_type(column: Any, categorical: bool, refuse: Refuse) -> Any:
     import polars
 
     dtype = column.dtype
@@ -116,7 +133,6 @@ def column_of_type(column: Any, categorical: bool, refuse: Refuse) -> Any:
     if dtype == polars.Decimal or name == "Float16" or name.endswith("Int128"):
         column, dtype = column.cast(polars.Float64), polars.Float64
     if dtype.is_float():
-        column = column.fill_nan(None)
         return _codes(column) if categorical else column
     if dtype.is_integer() or dtype == polars.Boolean:
         return column.cast(polars.String) if categorical else column

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -83,8 +83,7 @@ class TypedTable:
         ------
         DataError
         """
-        polars = import_polars(self.path)
-        texts = sum(self.schema[name] == polars.String for name in names)
+        texts = sum(str(self.schema[name]) == "String" for name in names)
         rows = self.promise.rows
         if rows == 0:
             raise DataError(f"{self.path}: has columns but no rows")
@@ -96,14 +95,10 @@ class TypedTable:
             frame = self._scan().select(names).collect()
             if frame.height != rows:
                 raise DataError(f"{self.path}: promises {rows:,} rows and holds {frame.height:,}; save it again")
-            columns = [
-                kinds.column_of_type(frame[name], name in categorical, partial(self._refuse, name)) for name in names
-            ]
-            return polars.DataFrame(columns)
+            return kinds.columns_of_types(frame, categorical, self._refuse)
 
     def read_rows(self, names: Sequence[str], categorical: Collection[str], first: int, end: int) -> Any:
         """Some rows of some of the columns; otherwise as `read`."""
-        polars = import_polars(self.path)
         with guarded(self.path, self._kind), panics_unprinted():
             frame = self._scan().select(names).slice(first, end - first).collect()
             if frame.height != end - first:
@@ -112,8 +107,7 @@ class TypedTable:
             def refuse(name: str, row: int | None, complaint: str) -> NoReturn:
                 self._refuse(name, None if row is None else first + row, complaint)
 
-            columns = [kinds.column_of_type(frame[name], name in categorical, partial(refuse, name)) for name in names]
-            return polars.DataFrame(columns)
+            return kinds.columns_of_types(frame, categorical, refuse)
 
     @property
     def _is_parquet(self) -> bool:

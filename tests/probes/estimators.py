@@ -3,7 +3,9 @@
 import contextlib
 import inspect
 import io
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 from probes.common import by_name, missing
@@ -212,6 +214,20 @@ def in_parts(kind):
     return probe
 
 
+def from_a_file(kind):
+    """It goes on as the one that was saved."""
+
+    def probe(backend, dtype):
+        model = fitted(made(kind, backend, warm_start=True, max_iter=2), kind, dtype)
+        if backend.name != "reference":  # which has no name to be found by
+            with tempfile.TemporaryDirectory() as folder:
+                model.save(Path(folder, "model"))
+                model = kind.load(Path(folder, "model"))
+        return facts(fitted(model, kind, dtype), dtype)
+
+    return probe
+
+
 def method(kind, name):
     def probe(backend, dtype):
         model = fitted(made(kind, backend), kind, dtype)
@@ -257,6 +273,7 @@ def every_method(kind):
         "fit(eval_set)": with_eval_set(kind),
         "partial_fit": in_parts(kind),
         **{name: method(kind, name) for name in answers},
+        "save and load": from_a_file(kind),
         "scipy.sparse rows": sparse_rows(kind),
         "rows where the backend computes": own_rows(kind),
     }
