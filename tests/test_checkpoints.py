@@ -383,7 +383,6 @@ def test_sigkill_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_path):
         steps |= set(lines[2:])
     print(f"\n{valid} of {killed} kills left a valid checkpoint, at {len(steps)} different steps")
     assert (valid, killed) == (KILLS, KILLS)
-    assert len(steps) > 20
 
 
 # One process imports and compiles; each training is a child of it, forked, that is killed. Ten times on each backend a

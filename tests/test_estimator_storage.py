@@ -16,7 +16,7 @@ from forging import forge
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-from accelnn import Callback, MLPClassifier, MLPRegressor, ModelFileError, Network, custom_loss, get_backend
+from accelnn import Callback, Checkpoint, MLPClassifier, MLPRegressor, ModelFileError, Network, custom_loss, get_backend
 from accelnn.errors import BackendUnavailableError, DataError, UnknownNameError
 from accelnn.losses import loss
 from accelnn.schedules import Cosine, ReduceOnPlateau, Schedule, Step
@@ -371,6 +371,11 @@ def test_other_files_name_their_reader(tmp_path):
     save_model(model.network_, path, {"features": ["a"]}, {})
     with pytest.raises(ModelFileError, match=r"holds a model; read it with Network\.load, or TableModel\.load"):
         MLPClassifier.load(path)
+    fitted("one", callbacks=[Checkpoint(tmp_path / "run")])
+    with pytest.raises(
+        ModelFileError, match=r"holds a checkpoint; read it with fit\(\.\.\., resume=path\), or Network"
+    ):
+        MLPRegressor.load(Checkpoint.latest(tmp_path / "run"))
     with pytest.raises(ModelFileError, match="No such file"):
         MLPClassifier.load(tmp_path / "none")
 

@@ -32,11 +32,11 @@ FORMAT = 2
 READERS = {
     "model": "Network.load, or TableModel.load for a model of a table",
     "estimator": "MLPClassifier.load or MLPRegressor.load",
-    "checkpoint": "Checkpoint.load",
+    "checkpoint": "fit(..., resume=path), or Network.load for its network alone",
 }
 _KEY = "accelnn"
 _HEADER_LIMIT = 2**24  # bytes of description
-_VALUES_LIMIT = 900_000  # values in it: the columns of a table have eight each, and a hundred thousand may be many
+_VALUES_LIMIT = 900_000  # values in it: a table of a hundred thousand columns has up to eight of each
 _BLANK = "0" * 64
 # How the description begins, as JSON within JSON has it; a user's own quotes are escaped once more. Later formats have
 # to begin with `format` too.

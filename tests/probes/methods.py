@@ -65,9 +65,8 @@ def block(net):
 
 def layout(net):
     """The network's own unless a layer drops units."""
-    X, _ = data(net)
-    assert net.layout_for(X) is net.layout
-    return [net.layout_for(X, [0.5, 0.0]).table]
+    assert net.layout_for(False) is net.layout
+    return [net.layout_for(False, [0.5, 0.0]).table]
 
 
 PUBLIC = {
@@ -79,6 +78,7 @@ PUBLIC = {
     "fit": used,
     "check": lambda net: arrays([net.check(*data(net))]),
     "examples": lambda net: arrays([net.examples(*data(net), sample_weight=np.arange(M)).arrays]),
+    "rows_of": lambda net: [net.rows_of(net.check(*data(net))[0], np.array([3, 0, 3]))],
     "layout_for": layout,
     "layer_output": lambda net: [host(net.layer_output(data(net)[0], l)) for l in (1, 2)],
     "plan": plan,
