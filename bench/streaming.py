@@ -110,7 +110,7 @@ def main() -> None:
         "",
         f"A file of {about['file'] / 2**20:,.0f} MiB ({ROWS:,} rows of {FEATURES} float32) on disk, dropped from the",
         f"cache before each run; the process that streams has {CAP >> 20} MiB in all ({how}), of which",
-        f"{WINDOWS >> 20} MiB are two windows; the one in memory has what it needs, and its batches laid out beforehand.",
+        f"{WINDOWS >> 20} MiB are two windows; the one in memory has what it needs, its batches laid out beforehand.",
         "One epoch with numba;",
         f"medians of {rounds} rounds in turn, [least, most]. Both end with the same loss, to the last bit.",
         "",
