@@ -78,6 +78,11 @@ class Callback:
     every_steps: int | None = None
     comes_last = False
 
+    @property
+    def itself(self) -> "Callback":
+        """The callback; of one that only hands on what it is told, the one that it tells."""
+        return self
+
     def on_fit_begin(self, progress: Progress) -> None:
         """Before the first step."""
 
@@ -94,8 +99,11 @@ class Callback:
         """When `fit` is left, with an error or without."""
 
     def to_checkpoint(self) -> Mapping[str, Any]:
-        """What a checkpoint keeps of this callback, by name: text, whole numbers, booleans, None and NumPy arrays."""
+        """What a checkpoint keeps of this callback, by name: text, whole numbers, booleans, None and NumPy arrays.
+
+        What is called ``settings``, a text, has to be the same where another process goes on.
+        """
         return {}
 
     def from_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `to_checkpoint` gave in another process; called before `on_fit_begin`."""
+        """Go on from what `to_checkpoint` gave in another process; called after `on_fit_begin`."""

@@ -45,13 +45,10 @@ class EarlyStopping(Callback):
         self.best_loss, self._waited = math.inf, 0
         self.best_epoch: int | None = None
         self._best: np.ndarray | None = None
-        self._goes_on = False
 
     def on_fit_begin(self, progress: Progress) -> None:
         """Forget an earlier training."""
-        if not self._goes_on:
-            self._start()
-        self._goes_on = False
+        self._start()
 
     def on_epoch_end(self, progress: Progress) -> bool:
         """Whether the patience is at its end."""
@@ -73,6 +70,7 @@ class EarlyStopping(Callback):
         """See `Callback.to_checkpoint`."""
         best = np.empty(0) if self._best is None else self._best
         return {
+            "settings": f"EarlyStopping(patience={self.patience}, tol={self.tol})",
             "best_epoch": self.best_epoch,
             "waited": self._waited,
             "loss": np.array([self.best_loss]),
@@ -89,4 +87,3 @@ class EarlyStopping(Callback):
         if (epoch is None) is not (len(theta) == 0) or not np.isfinite(theta).all():
             raise DataError("best_epoch: does not fit what EarlyStopping has kept")
         self.best_loss, self._best = float(loss[0]), theta if len(theta) else None
-        self._goes_on = True

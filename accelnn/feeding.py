@@ -9,7 +9,7 @@ import numpy as np
 
 from accelnn.state import Batches
 
-__all__ = ["Feed", "InMemory", "Part", "batch_order", "hashed", "look_at"]
+__all__ = ["Feed", "InMemory", "Part", "batch_order", "fingerprint", "hashed", "look_at"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,11 @@ class Feed(Protocol):
         """What tells the data from other data, by a look at some examples; empty where they cannot be looked at."""
         ...
 
-    def parts(self, epoch: int, count: int, skip: int) -> Iterator[Part]:
-        """The examples of `count` epochs from number `epoch` of the network's life on, without the first steps."""
+    def parts(self, epoch: int, count: int, skip: int) -> Iterator[Part | None]:
+        """The examples of `count` epochs from number `epoch` of the network's life on, without the first steps.
+
+        None says that the next part is still being read.
+        """
         ...
 
 
@@ -81,12 +84,17 @@ def look_at(m: int) -> np.ndarray:
 
 
 def hashed(arrays: Iterable[np.ndarray]) -> str:
-    """A short name for the values of arrays."""
+    """A short name for the values of arrays of numbers, whatever their precision."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(f"{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
     return digest.hexdigest()[:16]
+
+
+def fingerprint(arrays: Iterable[Any], rows_of: Callable[[Any, np.ndarray], np.ndarray]) -> str:
+    """The same of some of the examples of X, Y and w; ``rows_of(array, chosen)`` gives them as rows on the host."""
+    return hashed([rows_of(array, look_at(array.shape[1])) for array in arrays])
 
 
 class InMemory:
@@ -128,8 +136,7 @@ class InMemory:
     def fingerprint(self) -> str:
         """See `Feed.fingerprint`."""
         if not self._fingerprint:
-            chosen = look_at(self.batches.examples)
-            self._fingerprint = hashed([self.host(array, chosen) for array in self.arrays])
+            self._fingerprint = fingerprint(self.arrays, self.host)
         return self._fingerprint
 
     def parts(self, epoch: int, count: int, skip: int) -> Iterator[Part]:

@@ -1,6 +1,7 @@
 """A network: its sizes, activations and loss, its parameters, and the backend that computes with them."""
 
 import contextlib
+import math
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -501,7 +502,7 @@ class Network:
                 # Not only their gradient would be multiplied by 0, but perhaps an infinity, too.
                 (kept,) = np.nonzero(given)
                 X, Y, given = self._columns(X, kept), self._columns(Y, kept), given[kept]
-            scale = len(given) / float(np.sum(given))
+            scale = len(given) / math.fsum(given)  # rounded once, so that their order does not matter
             w = (given * scale).astype(self.dtype)[None, :]
             return Examples((X, Y, self.backend.from_host(w) if self.backend.owns(X) else w), scale)
 

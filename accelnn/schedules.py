@@ -23,6 +23,7 @@ __all__ = [
     "ReduceOnPlateau",
     "Schedule",
     "Step",
+    "in_words",
     "schedule",
 ]
 
@@ -310,6 +311,14 @@ def _whole(owner: Schedule, argument: str, least: int) -> None:
             f"{type(owner).__name__}: {argument}={value!r} is out of range; give a whole number of at least {least}"
         )
     object.__setattr__(owner, argument, int(value))
+
+
+def in_words(schedule: Schedule) -> str:
+    """Its name and parameters: the same in another process, of a schedule of one's own too."""
+    if type(schedule).__repr__ is object.__repr__:
+        fields = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(schedule).items()))
+        return f"{type(schedule).__qualname__}({fields})"
+    return repr(schedule)
 
 
 SCHEDULES: dict[str, Schedule] = {

@@ -7,7 +7,7 @@ import numpy as np
 
 from accelnn.schedules import Schedule
 
-__all__ = ["Batches", "History", "OptimizerState"]
+__all__ = ["NOTHING", "Batches", "History", "OptimizerState"]
 
 
 @dataclass
@@ -34,19 +34,28 @@ class History:
     seconds: float = 0.0
     examples: int = 0
 
-    def since(self, earlier: "History") -> "History":
-        """What came after an earlier state of the same history, which only needs the lengths of its lists."""
+    def mark(self) -> tuple[int, int, int, float, int]:
+        """Where it stands: the lengths of its lists, its seconds and its examples."""
+        return len(self.loss), len(self.validation_loss), len(self.learning_rate), self.seconds, self.examples
+
+    def since(self, mark: tuple[int, int, int, float, int]) -> "History":
+        """Another with what came after a mark."""
+        loss, validation_loss, learning_rate, seconds, examples = mark
         return History(
-            self.loss[len(earlier.loss) :],
-            self.validation_loss[len(earlier.validation_loss) :],
-            self.learning_rate[len(earlier.learning_rate) :],
-            self.seconds - earlier.seconds,
-            self.examples - earlier.examples,
+            self.loss[loss:],
+            self.validation_loss[validation_loss:],
+            self.learning_rate[learning_rate:],
+            self.seconds - seconds,
+            self.examples - examples,
         )
 
-    def copy(self) -> "History":
-        """Another with the same numbers."""
-        return self.since(History())
+    def truncate(self, mark: tuple[int, int, int, float, int]) -> None:
+        """Forget what came after a mark."""
+        loss, validation_loss, learning_rate, self.seconds, self.examples = mark
+        del self.loss[loss:], self.validation_loss[validation_loss:], self.learning_rate[learning_rate:]
+
+
+NOTHING = History().mark()
 
 
 @dataclass(frozen=True)

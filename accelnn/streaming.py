@@ -6,9 +6,10 @@ examples, in an order that is drawn anew for every epoch, and the examples of a 
 example is seen once an epoch; those of a batch come from a window's pieces and not from all of the data.
 """
 
+import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ __all__ = ["Stream", "StreamFeed"]
 
 MEMORY = 2**28
 PIECE = 2**18  # bytes of consecutive examples: long enough that reading them is not a search on the disk
+PATIENCE = 0.1  # seconds after which whoever waits for a window may look at something else
+LOOKS_APART = 8  # of a stream, which may be slow to look into, every eighth of the examples that stand for all
 _DRAWN, _WINDOW = 3, 4  # which of a seed's streams of random numbers: of pieces, and of a window's examples
 
 Block = tuple[Any, Any, Any]
@@ -41,8 +44,8 @@ class Stream:
     sample_weight : vector of length m, optional
         Weights above 0.
     memory : int
-        Bytes that the two windows may take together; a third of a window comes on top while it is filled from
-        another precision. The network, its optimiser and one batch are not counted.
+        Bytes that the two windows may take together. Besides them there are the piece that is being read, twice where
+        it has another precision, 16 bytes an example for orders, the network, its optimiser and one batch.
     piece : int, optional
         Consecutive examples that stay together when the data is shuffled; by default about 256 KiB of them.
 
@@ -60,11 +63,14 @@ class Stream:
     """
 
     def __init__(self, X: Any, Y: Any, sample_weight: Any = None, *, memory: int = MEMORY, piece: int | None = None):
+        if checks.is_sparse(X):
+            raise DataError("X: is sparse, which a Stream cannot be; fit takes it as it is, in memory")
         if getattr(X, "ndim", 0) != 2 or not hasattr(X, "dtype"):
             raise DataError("X: give an array of two dimensions, examples as columns, such as a memory map's .T")
         m = X.shape[1]
-        if getattr(Y, "shape", (None,))[-1] != m:
-            raise DataError(f"Y: has shape {getattr(Y, 'shape', None)}, but X has {m} examples as columns")
+        Y = Y if isinstance(Y, np.ndarray) else np.asarray(Y)
+        if Y.shape[-1:] != (m,):
+            raise DataError(f"Y: has shape {Y.shape}, but X has {m} examples as columns")
 
         def read(start: int, stop: int) -> tuple[Any, Any]:
             return X[:, start:stop], Y[..., start:stop]
@@ -119,7 +125,7 @@ class Stream:
             As for the constructor.
         """
         start = batches if callable(batches) else lambda: batches
-        if iter(start()) is iter(batches if not callable(batches) else ()):
+        if not callable(batches) and iter(batches) is batches:
             raise DataError(
                 "batches: can be iterated once only, but each epoch reads them anew; give a function that starts an "
                 "iterator"
@@ -162,14 +168,15 @@ class StreamFeed:
 
     def __init__(self, stream: Stream, network: "Network", size: int, shuffle: bool):
         self.stream, self.network, self.shuffle = stream, network, shuffle
-        m, total, self.weighs = stream.examples, 0.0, stream.sample_weight is not None
+        m, total = stream.examples, 0.0
+        self.weighs: Any = stream.sample_weight is not None
         if stream.start is not None:
             m, total, self.weighs = self._counted()
         elif self.weighs:
             self._weights = checks.weights("sample_weight", stream.sample_weight, m, network.backend)
             if not self._weights.all():
                 raise DataError("sample_weight: a weight is 0; leave such examples out of a Stream")
-            total = float(np.sum(self._weights))
+            total = math.fsum(self._weights)
         self.penalty_scale = m / total if self.weighs else 1.0
         size = min(size, m)
         n_0, n_L, width = network.sizes[0], network.sizes[-1], np.dtype(network.dtype).itemsize
@@ -187,13 +194,20 @@ class StreamFeed:
             order = f"drawn from windows of {self.window}"
             order += f" and pieces of {self.piece}" if stream.start is None else ""
         self.batches = Batches(m, size, order)
+        self._buffers: list[Block] = []
+        self._fingerprint: str | None = None
+        self._left = False
 
     def fingerprint(self) -> str:
-        """See `Feed.fingerprint`; of an iterator nothing is looked at."""
-        if self.stream.read is None:
-            return ""
-        found = [self.stream.read(int(k), int(k) + 1) for k in look_at(self.batches.examples)]
-        return hashed(np.asarray(array) for pair in found for array in pair)
+        """See `Feed.fingerprint`; of an iterator nothing is looked at. It is not asked for while something is read."""
+        if self._fingerprint is None:
+            self._fingerprint = ""
+            if self.stream.read is not None:
+                chosen = look_at(self.batches.examples)[::LOOKS_APART]
+                found = [self.stream.read(int(k), int(k) + 1) for k in chosen]
+                weights = [self._weights[chosen]] if self.weighs else []
+                self._fingerprint = hashed([*(np.asarray(array) for pair in found for array in pair), *weights])
+        return self._fingerprint
 
     def order(self, epoch: int) -> np.ndarray:
         """The numbers of the examples in the order in which an epoch of the network's life sees them."""
@@ -209,18 +223,24 @@ class StreamFeed:
             parts.append(rows[self._drawn(epoch, k, len(rows))] if self.shuffle else rows)
         return np.concatenate(parts)
 
-    def parts(self, epoch: int, count: int, skip: int) -> Iterator[Part]:
+    def parts(self, epoch: int, count: int, skip: int) -> Iterator[Part | None]:
         """See `Feed.parts`: each window is one."""
         assert count == 1
         m, size = self.batches.examples, self.batches.size
         steps = self.window // size
         fill = self._by_pieces(epoch) if self.stream.read is not None else self._in_turn(epoch)
         windows = range(skip // steps, -(-m // self.window))
-        buffers = [self._buffer() for _ in range(min(2, len(windows)))]
+        while len(self._buffers) < min(2, len(windows)):
+            self._buffers.append(self._buffer())
+        buffers, self._left = self._buffers, False
         reader = ThreadPoolExecutor(1, thread_name_prefix="accelnn-reader")
         try:
             coming = reader.submit(fill, windows[0], buffers[0])
             for k in windows:
+                while not coming.done():
+                    wait([coming], PATIENCE)
+                    if not coming.done():
+                        yield None
                 arrays = coming.result()
                 if k + 1 in windows:
                     coming = reader.submit(fill, k + 1, buffers[(k + 1 - windows[0]) % 2])
@@ -230,6 +250,7 @@ class StreamFeed:
                     order = self._drawn(epoch, k, length)[None, :]
                 yield Part(arrays, order, k * steps, -(-length // size), max(0, skip - k * steps))
         finally:
+            self._left = True  # who reads ends with the piece at hand
             reader.shutdown(wait=True, cancel_futures=True)
 
     def _drawn(self, epoch: int, window: int, length: int) -> np.ndarray:
@@ -267,6 +288,8 @@ class StreamFeed:
                 for _, begin, end in ranges:
                     self.stream.announce(begin, end)
             for place, begin, end in ranges:
+                if self._left:
+                    break
                 self._put(buffer, place, begin, end)
             return _columns(buffer, stop - start)
 
@@ -305,7 +328,7 @@ class StreamFeed:
             m = self.batches.examples
             start, stop = window * self.window, min((window + 1) * self.window, m)
             at = start
-            while at < stop:
+            while at < stop and not self._left:
                 if not rest:
                     X, Y, w = next(blocks, (None, None, None))
                     if X is None:
@@ -323,7 +346,7 @@ class StreamFeed:
                 if begin + length < X.shape[1]:
                     rest.append((first, X, Y, w))
                 at += length
-            if stop == m and (rest or next(blocks, None) is not None):
+            if stop == m and not self._left and (rest or next(blocks, None) is not None):
                 raise DataError(f"batches: gave more than {m} examples in this epoch; give their number as examples=")
             return _columns(buffer, stop - start)
 
@@ -341,6 +364,10 @@ class StreamFeed:
                 raise DataError(
                     f"batches: number {k} has X of shape {X.shape} and Y of shape {Y.shape}; examples are columns"
                 )
+            if not X.shape[1]:
+                continue
+            if self.weighs is not None and self.weighs is not (w is not None):
+                raise DataError("batches: some have weights and others have none")
             if w is not None:
                 w = checks.weights(f"batches: number {k}: sample_weight", w, X.shape[1], self.network.backend)
                 if not w.all():
@@ -349,22 +376,25 @@ class StreamFeed:
 
     def _counted(self) -> tuple[int, float, bool]:
         """Examples, the sum of their weights, and whether they have any."""
-        m, total, weighs = self.stream.examples, 0.0, None
+        m, self.weighs = self.stream.examples, None
         counted = 0
-        for X, _, w in self._blocks():
-            if weighs is None:
-                weighs = w is not None
-            if weighs is not (w is not None):
-                raise DataError("batches: some have weights and others have none")
-            if m and not weighs:
-                return m, 0.0, False
-            counted += X.shape[1]
-            total += float(np.sum(w)) if w is not None else 0.0
+
+        def weights() -> Iterator[float]:
+            nonlocal counted
+            for X, _, w in self._blocks():
+                self.weighs = w is not None
+                counted += X.shape[1]
+                if w is not None:
+                    yield from w.tolist()
+                elif m:
+                    return  # their number was given
+
+        total = math.fsum(weights())
         if not counted:
             raise DataError("batches: there is none")
-        if m and m != counted:
+        if m and self.weighs and m != counted:
             raise DataError(f"examples: {m} were said to come, but there are {counted}")
-        return counted, total, bool(weighs)
+        return m or counted, total, bool(self.weighs)
 
 
 def _columns(buffer: Block, m: int) -> Block:

@@ -4,9 +4,9 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -14,18 +14,18 @@ from accelnn import checks
 from accelnn.callbacks import Callback, Progress
 from accelnn.dropout import Dropout
 from accelnn.errors import AccelnnError, DataError, DivergenceError
-from accelnn.feeding import Feed, InMemory, Part, batch_order
+from accelnn.feeding import Feed, InMemory, Part, batch_order, fingerprint
 from accelnn.optimizers import Optimizer
 from accelnn.parameters import Layout
-from accelnn.schedules import Schedule
+from accelnn.schedules import Schedule, in_words
 from accelnn.schedules import schedule as find_schedule
-from accelnn.state import Batches, History, OptimizerState
+from accelnn.state import NOTHING, History, OptimizerState
 from accelnn.streaming import Stream, StreamFeed
 
 if TYPE_CHECKING:
     from accelnn.network import Examples, Network
 
-__all__ = ["History", "OptimizerState", "Settings", "batch_order", "evaluate", "train"]
+__all__ = ["History", "OptimizerState", "Restored", "Settings", "batch_order", "evaluate", "train"]
 
 CALL_SECONDS = 0.1  # length of one call into the backend that is aimed at: progress stays live, Ctrl-C works
 GROUP_STEPS = 2**14  # most steps whose coefficients and losses are laid out at once, beyond one epoch
@@ -62,21 +62,52 @@ class Settings:
     dropout: list[float]
     schedule: Schedule | None
 
-    def described(self, batches: Batches, weighs: bool) -> dict[str, Any]:
-        """What has to be the same where another process goes on, as JSON holds it."""
-        rate = self.learning_rate
+    def described(self, feed: Feed, validation: "Examples | None", network: "Network") -> dict[str, Any]:
+        """See :meth:`accelnn.callbacks.Run.described`."""
+        rate, batches = self.learning_rate, feed.batches
         return {
             "optimizer": repr(self.optimizer),
             "learning_rate": "a function" if callable(rate) else rate,
             "l2": self.l2,
             "clip_norm": None if math.isinf(self.clip_norm) else self.clip_norm,
             "dropout": list(self.dropout),
-            "schedule": None if self.schedule is None else repr(self.schedule),
+            "schedule": None if self.schedule is None else in_words(self.schedule),
             "examples": batches.examples,
             "batch_size": batches.size,
             "order": batches.order,
-            "sample_weight": weighs,
+            "sample_weight": feed.weighs,
+            "data": feed.fingerprint(),
+            "validation": None if validation is None else fingerprint(validation.arrays, network.rows_of),
         }
+
+
+class Restored(NamedTuple):
+    """What a training goes on with, beside the network.
+
+    Attributes
+    ----------
+    done : int
+        Epochs that have been done.
+    ended : bool
+        Whether there is nothing left to do.
+    states : list of pairs
+        Callbacks, and what each of them goes on from.
+    path : path
+        The file, for errors.
+    """
+
+    done: int = 0
+    ended: bool = False
+    states: Sequence[tuple[Callback, Mapping[str, Any]]] = ()
+    path: str | os.PathLike[str] = ""
+
+    def tell(self) -> None:
+        """Let the callbacks go on from their states."""
+        from accelnn.storage.fields import readable
+
+        for callback, state in self.states:
+            with readable(self.path):
+                callback.from_checkpoint(state)
 
 
 def train(
@@ -115,9 +146,11 @@ def train(
     )
     before = _Before(network)
     try:
-        done = _begin(network, settings, feed, callbacks, resume)
-        if done < settings.epochs:
-            run = _Run(network, feed, settings, held_out, callbacks, done)
+        restored = _begin(network, settings, feed, held_out, callbacks, resume, before)
+        if restored.ended:
+            restored.tell()
+        else:
+            run = _Run(network, feed, settings, held_out, callbacks, restored)
             before.theta = run.memory.before if before.theta is None else before.theta
             with network.backend.context():
                 run.run()
@@ -125,7 +158,7 @@ def train(
     except AccelnnError:
         before.restore()
         raise
-    return network.history.since(before.history) if resume is True else network.history.copy()
+    return network.history.since(before.mark if resume is True else NOTHING)
 
 
 def _feed(network: "Network", X: Any, Y: Any, sample_weight: Any, batch_size: int | None, shuffle: bool) -> Feed:
@@ -151,24 +184,33 @@ def _held_out(network: "Network", validation: Any) -> "Examples":
     return network.examples(X, Y, sample_weight, ("validation X", "validation Y", "validation sample_weight"))
 
 
-def _begin(network: "Network", settings: Settings, feed: Feed, callbacks: Sequence[Callback], resume: Any) -> int:
-    """Bring the network to where the run begins; how many of its epochs have been done before."""
+def _begin(
+    network: "Network",
+    settings: Settings,
+    feed: Feed,
+    held_out: "Examples | None",
+    callbacks: Sequence[Callback],
+    resume: Any,
+    before: "_Before",
+) -> Restored:
+    """Bring the network to where the run begins."""
     if resume is False:
         network.optimizer_state, network.history = None, History()
-        return 0
+        return Restored()
     if resume is True:
         state, rule = network.optimizer_state, settings.optimizer.rule.name
         if state is None:
             raise DataError("resume: there is no training to go on with; leave it out for the first fit")
         if state.rule != rule:
             raise DataError(f"resume: the training to go on with used optimizer={state.rule!r}, not {rule!r}")
-        network.history = network.history.copy()
-        return 0
+        return Restored()
     if not isinstance(resume, str | os.PathLike):
         raise DataError(f"resume: {resume!r} is neither True nor False nor the folder of a Checkpoint")
-    from accelnn.checkpoints import restore
+    from accelnn.resuming import restore
 
-    return restore(resume, network, settings, feed, callbacks)
+    before.keep_theta()
+    described = settings.described(feed, held_out, network)
+    return restore(resume, network, settings.epochs, settings.schedule, described, callbacks)
 
 
 class _Before:
@@ -178,19 +220,26 @@ class _Before:
     ----------
     theta : vector or None
         None where the run keeps one.
+    mark : tuple
+        Where the history stood.
     """
 
     def __init__(self, network: "Network"):
-        self.network, self.history = network, network.history
+        self.network, self.mark = network, network.history.mark()
         self.theta: Any = None
-        self._numbers = network.epochs_trained, network.steps_trained, network.optimizer_state
+        self._parts = network.epochs_trained, network.steps_trained, network.optimizer_state, network.history
+
+    def keep_theta(self) -> None:
+        """Before something else than a run changes it."""
+        self.theta = self.network.theta.copy()
 
     def restore(self) -> None:
+        """Bring everything back."""
         network = self.network
         if self.theta is not None:
             network.theta[...] = self.theta
-        network.epochs_trained, network.steps_trained, network.optimizer_state = self._numbers
-        network.history = self.history
+        network.epochs_trained, network.steps_trained, network.optimizer_state, network.history = self._parts
+        network.history.truncate(self.mark)
 
 
 class _Memory:
@@ -262,9 +311,9 @@ class _Run:
         settings: Settings,
         validation: "Examples | None",
         callbacks: Sequence[Callback],
-        done: int,
+        restored: Restored,
     ):
-        self.network, self.feed, self.settings = network, feed, settings
+        self.network, self.feed, self.settings, self.restored = network, feed, settings, restored
         self.validation, self.history = validation, network.history
         self.callbacks: Sequence[Callback] = sorted(callbacks, key=lambda callback: callback.comes_last)
         past = network.optimizer_state
@@ -274,7 +323,7 @@ class _Run:
         self.skip = len(self.losses_before)
         self.first_step, self.past_epochs = (past.step - self.skip, past.epoch) if past else (0, 0)
         self.first_epoch, self.steps_before = network.epochs_trained, network.steps_trained - self.skip
-        self.done, self.epochs = done, settings.epochs - done
+        self.done, self.epochs = restored.done, settings.epochs - restored.done
         self.epochs_done, self.steps_done = 0, self.skip
         self.unfinished = self.losses_before
         schedule = settings.schedule
@@ -289,8 +338,7 @@ class _Run:
             or bool(self.schedule_state)
             or any(type(c).on_epoch_end is not Callback.on_epoch_end for c in callbacks)
         )
-        every = [c.every_steps for c in callbacks if c.every_steps]
-        self.every = min(every) if every else None
+        self.every = [c.every_steps for c in callbacks if c.every_steps]
         self.steps_a_call = 1
         self.stopped = False
         self.seconds_before = self.history.seconds
@@ -325,6 +373,7 @@ class _Run:
             for callback in self.callbacks:
                 begun.callback(self.leave, callback)
                 callback.on_fit_begin(self.progress())
+            self.restored.tell()
             while self.epochs_done < self.epochs and not self.stopped:
                 self.run_group()
             xp = self.network.backend.xp
@@ -377,7 +426,10 @@ class _Run:
         J[:skip] = self.losses_before[:skip]
         with contextlib.closing(self.feed.parts(self.first_epoch + epoch, count, skip)) as parts:  # type: ignore[type-var]
             for part in parts:
-                self.train_part(part, epoch, alpha, table[part.first : part.first + part.steps], J)
+                if part is None:  # it is still being read
+                    self.report(ended=False)
+                else:
+                    self.train_part(part, epoch, alpha, table[part.first : part.first + part.steps], J)
                 if self.stopped:
                     return
 
@@ -413,11 +465,8 @@ class _Run:
 
     def next_stop(self, before: int, done: int, steps: int) -> int:
         """Where the next call ends: after so many steps of the part, before which the run has had others."""
-        last = min(done + self.steps_a_call, steps)
-        if self.every:
-            at = self.done * self.batches + before
-            last = min(last, (at + done) // self.every * self.every + self.every - at)
-        return last
+        last, at = done + self.steps_a_call, self.done * self.batches + before
+        return min(last, steps, *((at + done) // every * every + every - at for every in self.every))
 
     def account(self, epoch: int, alpha: np.ndarray, J: np.ndarray) -> None:
         """Write down what the steps of a group have come to so far."""
@@ -477,8 +526,7 @@ class _Run:
 
     def described(self) -> dict[str, Any]:
         """See :class:`accelnn.callbacks.Run`."""
-        weighs = self.feed.weighs
-        return self.settings.described(self.feed.batches, weighs) | {"data": self.feed.fingerprint()}
+        return self.settings.described(self.feed, self.validation, self.network)
 
     def report(self, ended: bool) -> None:
         progress = self.progress()

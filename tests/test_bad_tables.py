@@ -471,6 +471,22 @@ def lying_parquet(places, claim, rows=1237):
     return body + footer + struct.pack("<I", len(footer)) + b"PAR1"
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy", "svm"])
+def test_an_infinity_among_rows_to_predict(kind, tmp_path):
+    path, frame = tmp_path / f"t.{kind}", polars.DataFrame({"x0": [1.0, 2.0, -np.inf]})
+    if kind == "csv":
+        frame.write_csv(path)
+    elif kind == "parquet":
+        frame.write_parquet(path)
+    else:
+        path.write_bytes(npy(frame.to_numpy()) if kind == "npy" else b"0 1:1\n0 1:2\n0 1:-inf\n")
+    place = {"csv": "line 4", "svm": "line 3"}.get(kind, "row 2")
+    with pytest.raises(DataError, match="the value is infinite") as caught:
+        load_features(path, ["x0"])
+    assert place in str(caught.value)
+    assert "column 'x0'" in str(caught.value)
+
+
 @pytest.mark.parametrize("claim", [3, 2000, 2**31, 10**12])
 def test_parquet_that_lies_about_its_rows(claim, tmp_path, capfd):
     """No rows are lost in silence, unless all of the footer says that they are not there. A panic prints nothing."""
@@ -487,6 +503,9 @@ def test_parquet_that_lies_about_its_rows(claim, tmp_path, capfd):
                 assert rows == 1237 or (rows == claim and {of_the_file, of_the_group} <= set(places))
     assert refusals >= 6
     assert capfd.readouterr().err == ""
+    (tmp_path / "t.parquet").write_bytes(lying_parquet([of_the_file], claim))
+    with pytest.raises(DataError, match=f"its footer promises {claim:,} rows, and its parts promise others"):
+        load_features(tmp_path / "t.parquet", ["a"])
 
 
 def test_footers_of_parquet(tmp_path):

@@ -1,19 +1,23 @@
 """Checkpoints: a training that goes on from one ends with the bits of one that was never interrupted."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import data, host, make
 
-from accelnn import Callback, Checkpoint, DataError, EarlyStopping, ModelFileError, Network, OutputError
+from accelnn import Callback, Checkpoint, DataError, EarlyStopping, ModelFileError, Network, OutputError, Stream
 from accelnn.checkpoints import interval
 from accelnn.optimizers import RULES
+from accelnn.schedules import Schedule
 from accelnn.storage import files
 
 SMALL = {"batch_size": 8, "learning_rate": 0.01, "epochs": 5}
@@ -167,6 +171,64 @@ def test_intervals_that_are_none(value):
         Checkpoint("folder", every=value)
 
 
+def test_each_checkpoint_has_an_interval_of_its_own(tmp_path):
+    X, Y = data()
+    folders = {tmp_path / "a": 5, tmp_path / "b": 3}
+    make("numpy").fit(X, Y, callbacks=[Checkpoint(path, every=n, keep=99) for path, n in folders.items()], **SMALL)
+    for path, n in folders.items():
+        assert [int(name[5:17]) for name in sorted(os.listdir(path))] == sorted({*range(0, 35, n), 35})
+
+
+def test_a_training_that_was_stopped_stays_so_with_more_epochs(tmp_path):
+    X, Y = data()
+    options = {"optimizer": "adam", "validation": (X[:, :9], 1.0 - Y[:, :9]), "learning_rate": 0.1}
+    net, again = make("numpy"), make("numpy")
+    net.fit(X, Y, callbacks=[EarlyStopping(2), Checkpoint(tmp_path)], **SMALL | options | {"epochs": 40})
+    more = again.fit(X, Y, callbacks=[EarlyStopping(2)], resume=tmp_path, **SMALL | options | {"epochs": 80})
+    assert more.loss == net.history.loss
+    np.testing.assert_array_equal(again.theta, net.theta)
+
+
+def test_a_schedule_whose_horizon_moves_warns(tmp_path):
+    X, Y = data()
+    make("numpy").fit(X, Y, callbacks=[Checkpoint(tmp_path)], schedule="cosine", **SMALL)
+    with pytest.warns(UserWarning, match=r"epochs: .* followed Cosine.* for 5 epochs and goes on for 8"):
+        make("numpy").fit(X, Y, resume=tmp_path, schedule="cosine", **SMALL | {"epochs": 8})
+
+
+class Own(Schedule):
+    """With the text that Python gives an object: where it lies in memory."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def factors(self, t, epochs, state=()):
+        return self.share ** np.floor(t)
+
+
+def test_a_schedule_of_ones_own_goes_on(tmp_path):
+    X, Y = data()
+    once, again = make("numpy"), make("numpy")
+    once.fit(X, Y, schedule=Own(0.5), **SMALL)
+    interrupted("numpy", tmp_path, 9, schedule=Own(0.5))
+    again.fit(X, Y, schedule=Own(0.5), resume=tmp_path, **SMALL)
+    np.testing.assert_array_equal(again.theta, once.theta)
+    with pytest.raises(DataError, match=r"schedule='Own\(share=0.5\)', not 'Own\(share=0.25\)'"):
+        make("numpy").fit(X, Y, schedule=Own(0.25), resume=tmp_path, **SMALL)
+
+
+def test_a_second_moment_that_is_infinite_can_be_read_again(tmp_path):
+    """In float32 a gradient of 1e22 has a square that is not finite, and a step that is."""
+    X, Y = data()
+    options = {"optimizer": "adam", "learning_rate": 1e-3}
+    kind = {"activations": "identity", "output": "identity", "dtype": "float32"}
+    nets = [make("numpy", **kind) for _ in range(2)]
+    nets[0].fit(X * 1e4, Y * 1e18, callbacks=[Checkpoint(tmp_path, every=3)], **SMALL | options)
+    assert np.isinf(nets[0].optimizer_state.vectors).any()
+    nets[1].fit(X * 1e4, Y * 1e18, resume=tmp_path, **SMALL | options | {"epochs": 7})
+    assert np.isfinite(nets[1].theta).all()
+
+
 # What is not the same.
 
 
@@ -223,11 +285,82 @@ def test_another_backend_says_that_it_is_another(tmp_path):
     np.testing.assert_allclose(again.theta, once.theta, rtol=1e-10)
 
 
+def test_a_validation_set_belongs_to_the_training(tmp_path):
+    X, Y = data()
+    held = {"validation": (X[:, :9], Y[:, :9])}
+    interrupted("numpy", tmp_path, 9, **held)
+    for other in ({}, {"validation": (X[:, 9:18], Y[:, 9:18])}):
+        with pytest.raises(DataError, match="was written with validation="):
+            make("numpy").fit(X, Y, resume=tmp_path, **SMALL | other)
+
+
+def test_an_error_after_the_file_was_read_leaves_everything_as_it_was(tmp_path):
+    X, Y = data()
+    interrupted("numpy", tmp_path / "a", 20)
+    first = sorted((tmp_path / "a").iterdir())[0]
+    net, stopping = make("numpy"), EarlyStopping(3)
+    net.fit(X, Y, epochs=2, optimizer="adam", callbacks=[stopping])
+    before = host(net.theta), net.epochs_trained, net.steps_trained, net.optimizer_state, replace(net.history)
+
+    class Broken(Callback):
+        def on_fit_begin(self, progress):
+            raise DataError("no")
+
+    for callbacks in ([Checkpoint(tmp_path / "a")], [Broken()], [stopping]):
+        with pytest.raises(DataError):
+            net.fit(X, Y, resume=first, callbacks=callbacks, **SMALL)
+        np.testing.assert_array_equal(net.theta, before[0])
+        assert (net.epochs_trained, net.steps_trained, net.optimizer_state, net.history) == before[1:]
+
+
+def test_a_callback_keeps_nothing_for_another_training(tmp_path):
+    X, Y = data()
+    stopping = EarlyStopping(3)
+    options = {"validation": (X[:, :9], Y[:, :9])}
+    make("numpy").fit(X, Y, callbacks=[stopping, Checkpoint(tmp_path)], **SMALL | options)
+    make("numpy").fit(X, Y, callbacks=[stopping], resume=tmp_path, **SMALL | options)
+    other, twin = make("numpy", seed=4), make("numpy", seed=4)
+    other.fit(X, Y, callbacks=[stopping], **SMALL | options)
+    twin.fit(X, Y, callbacks=[EarlyStopping(3)], **SMALL | options)
+    np.testing.assert_array_equal(other.theta, twin.theta)
+
+
+def test_files_of_another_training_are_kept_whatever_their_steps(tmp_path):
+    X, Y = data()
+    make("numpy").fit(X, Y, callbacks=[Checkpoint(tmp_path)], **SMALL)
+    before = sorted(os.listdir(tmp_path))
+    net = make("numpy")
+    net.fit(X, Y, **SMALL | {"epochs": 8})
+    with pytest.raises(DataError, match="is of another training"):
+        net.fit(X, Y, callbacks=[Checkpoint(tmp_path)], resume=True, **SMALL)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_one_checkpoint_follows_a_network_from_call_to_call(tmp_path):
+    X, Y = data()
+    net, keeper = make("numpy"), Checkpoint(tmp_path)
+    for _ in range(3):
+        net.fit(X, Y, callbacks=[keeper], resume=net.epochs_trained > 0, **SMALL)
+    assert Checkpoint.latest(tmp_path).name == "step-000000000105.safetensors"
+    pickle.loads(pickle.dumps(keeper))
+
+
+def test_what_fits_no_file_is_said_before_training(tmp_path):
+    X, Y = data()
+
+    class Odd(Callback):
+        def to_checkpoint(self):
+            return {"what": object()}
+
+    with pytest.raises(DataError, match="Checkpoint: what a callback or the description holds fits no file"):
+        make("numpy").fit(X, Y, callbacks=[Odd(), Checkpoint(tmp_path)], **SMALL)
+
+
 def test_a_new_training_never_replaces_the_files_of_another(tmp_path):
     X, Y = data()
     interrupted("numpy", tmp_path, 9)
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
-    with pytest.raises(DataError, match=r"is of a later step than 0, .*; go on from it with resume"):
+    with pytest.raises(DataError, match=r"is of another training, .*; go on from it with resume"):
         make("numpy").fit(X, Y, callbacks=[Checkpoint(tmp_path)], **SMALL)
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
 
@@ -301,9 +434,12 @@ def test_a_full_disk_does_not_end_a_training(tmp_path, monkeypatch):
 
 def test_what_a_killed_write_left_is_removed(tmp_path):
     X, Y = data()
-    (tmp_path / ".step-000000000003.safetensors.abc.tmp").write_bytes(b"half")
+    left, young = (tmp_path / f".step-000000000003.safetensors.{name}.tmp" for name in ("abc", "def"))
+    for path in (left, young):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
     make("numpy").fit(X, Y, callbacks=[Checkpoint(tmp_path, keep=1)], **SMALL)
-    assert os.listdir(tmp_path) == ["step-000000000035.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == [young.name, "step-000000000035.safetensors"]  # somebody may be writing it
 
 
 def test_lbfgs_has_nothing_to_go_on_from(tmp_path):
@@ -354,6 +490,36 @@ def test_signals_are_left_alone_after_an_error_and_in_other_threads(tmp_path):
     thread.start()
     thread.join()
     assert found == [3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("hook", ["on_fit_begin", "on_progress", "on_fit_end"])
+def test_a_signal_at_any_time_is_let_through_once(hook, number, tmp_path):
+    X, Y = data()
+    before = signal.getsignal(number)
+    send = type("Send", (Callback,), {hook: lambda self, progress: os.kill(os.getpid(), number), "comes_last": True})
+    callbacks = [Checkpoint(tmp_path / "a"), Checkpoint(tmp_path / "b"), send()]
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        make("numpy").fit(X, Y, callbacks=callbacks, **SMALL)
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_while_data_is_read_does_not_wait_for_a_window(tmp_path):
+    X, Y = data()
+    calls = []
+
+    def read(start, stop):
+        calls.append(start)
+        if len(calls) == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+        return X[:, start:stop], Y[:, start:stop]
+
+    stream = Stream.from_reader(read, 50, piece=1)
+    with pytest.raises(SystemExit):
+        make("numpy").fit(stream, callbacks=[Checkpoint(tmp_path)], batch_size=8)
+    assert len(calls) < 50
+    assert Checkpoint.latest(tmp_path)
 
 
 # A process that dies.

@@ -72,7 +72,7 @@ def test_other_options_are_refused_where_a_training_goes_on(tmp_path):
     line = refused("train", *IRIS, *kept, "--resume", "--learning-rate", "0.5")
     assert "learning_rate=0.01, not 0.5; give the same, or begin again" in line
     assert "hidden" not in line
-    assert "is of a later step than 0" in refused("train", *IRIS, *kept)
+    assert "is of another training" in refused("train", *IRIS, *kept)
     assert "sizes=" in refused("train", *IRIS, *kept, "--resume", "--hidden", "5")
     assert refused("train", *IRIS, "--resume").startswith("--resume: say with --checkpoint")
     assert "--checkpoint-every: 'soon' is no interval" in refused("train", *IRIS, *kept, "--checkpoint-every", "soon")

@@ -205,3 +205,15 @@ def test_a_fit_that_cannot_go_on_says_why(tmp_path):
     ):
         with pytest.raises(DataError, match=text):
             MLPClassifier(**options).fit(X, y, resume=tmp_path)
+
+
+@pytest.mark.parametrize("other", [{"learning_rate_init": 0.5}, {"tol": 1.0}, {"n_iter_no_change": 2}])
+def test_a_fit_goes_on_with_the_same_rules_alone(other, tmp_path):
+    X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    options = {"backend": "numpy", "random_state": 0, "max_iter": 9, "learning_rate_init": 0.01, "batch_size": 16}
+    with pytest.raises(Killed):
+        MLPClassifier((5,), **options, callbacks=[Checkpoint(tmp_path, every=2), Stop(7, Killed)]).fit(X, y)
+    model = MLPClassifier((5,), **options | other)
+    with pytest.raises(DataError, match=rf"was written with solver=.*, not .*{next(iter(other))}="):
+        model.fit(X, y, resume=tmp_path)
+    assert not hasattr(model, "network_")

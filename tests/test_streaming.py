@@ -2,18 +2,20 @@
 
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
 from conftest import data, host, make
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
 
 from accelnn import Checkpoint, DataError, Network, Stream
 from accelnn.streaming import StreamFeed
 
 OPTIONS = {"batch_size": 8, "optimizer": "adam", "learning_rate": 0.01}
-DYADIC = np.arange(32, 82) / 64.0  # weights whose sum has no rounding, in whatever order
+WEIGHTS = np.linspace(0.5, 2.0, 50)
 ROW = 8 * 5  # bytes of an example of `data`, in double precision
 
 
@@ -30,7 +32,7 @@ def in_memory(net, X, Y, feed, epochs, weights=None, **options):
     return losses
 
 
-@pytest.mark.parametrize("weights", [None, DYADIC], ids=["", "weighted"])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
 def test_a_stream_gives_the_bits_of_memory(backend, weights):
     X, Y = data()
     stream = Stream(X, Y, weights, memory=2 * 20 * (ROW + 8), piece=3)
@@ -85,7 +87,7 @@ def batches_of(X, Y, sizes, w=None):
         yield part if w is None else (*part, w[start:stop])
 
 
-@pytest.mark.parametrize("w", [None, DYADIC], ids=["", "weighted"])
+@pytest.mark.parametrize("w", [None, WEIGHTS], ids=["", "weighted"])
 @pytest.mark.parametrize("examples", [None, 50])
 def test_an_iterator_gives_the_bits_of_memory(backend, w, examples):
     X, Y = data()
@@ -204,7 +206,8 @@ def test_batches_that_are_not_what_was_said():
     with pytest.raises(DataError, match="batches: can be iterated once only"):
         Stream.from_batches(batches_of(X, Y, [50]))
     several = Stream.from_batches
-    assert "examples: 60 were said to come" not in fault(several(lambda: batches_of(X, Y, [50]), 40))
+    weighted = several(lambda: batches_of(X, Y, [50], np.ones(50)), 60)
+    assert "examples: 60 were said to come, but there are 50" in fault(weighted)
     assert "gave more than 40 examples" in fault(several(lambda: batches_of(X, Y, [50]), 40))
     assert "ended after 50 examples in this epoch; there should be 60" in fault(
         several(lambda: batches_of(X, Y, [50]), 60)
@@ -213,6 +216,51 @@ def test_batches_that_are_not_what_was_said():
     assert "batches: number 0 is no pair" in fault(several(lambda: [X]))
     assert "batches: number 1 has X of shape (3, 50)" in fault(several(lambda: [(X, Y), (X, Y[:, :9])]))
     assert "some have weights" in fault(several(lambda: [(X, Y), (X, Y, np.ones(50))]))
+
+
+def test_weights_that_come_and_go_are_found():
+    X, Y = data()
+    for first, then in ((np.ones(50), None), (None, np.ones(50))):
+        passes = []
+
+        def start(first=first, then=then, passes=passes):
+            passes.append(1)
+            return batches_of(X, Y, [50], first if len(passes) == 1 else then)
+
+        assert "some have weights and others have none" in fault(Stream.from_batches(start))
+
+
+def test_one_thread_at_a_time_reads_also_for_checkpoints(tmp_path):
+    X, Y = data()
+    inside, most = [], []
+
+    def read(start, stop):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+        return X[:, start:stop], Y[:, start:stop]
+
+    stream = Stream.from_reader(read, 50, memory=2 * 16 * ROW, piece=2)
+    make("numpy").fit(stream, epochs=3, callbacks=[Checkpoint(tmp_path, every=1)], **OPTIONS)
+    assert max(most) == 1
+
+
+def test_odd_arguments():
+    X, Y = data()
+    with pytest.raises(DataError, match="is sparse, which a Stream cannot be"):
+        Stream(sparse.csc_array(X), Y)
+    for y in (np.float64(1.0), 3.0):
+        with pytest.raises(DataError, match=r"Y: has shape \(\)"):
+            Stream(X, y)
+    empty = (X[:, :0], Y[:, :0])
+    net, twin = make("numpy"), make("numpy")
+    net.fit(Stream.from_batches(lambda: [empty, (X, Y), empty]), batch_size=8, epochs=2)
+    twin.fit(Stream.from_batches(lambda: [(X, Y)]), batch_size=8, epochs=2)
+    np.testing.assert_array_equal(net.theta, twin.theta)
+    calls = []
+    Stream.from_batches(lambda: calls.append(1) or [(X, Y)])
+    assert not calls
 
 
 def test_a_reader_that_fails_or_gives_something_else():

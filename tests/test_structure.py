@@ -27,7 +27,7 @@ KERNELS = Path(importlib.import_module("accelnn.kernels").__file__).parent
 # The floors of the house: a module imports from its own floor or from below.
 FLOORS = (
     {"errors", "kernels"},
-    {"binding", "elementary", "threads"},
+    {"binding", "elementary", "threads", "interrupts"},
     {"activations", "losses", "optimizers", "parameters", "initializers", "schedules", "callbacks", "dropout", "verbs"},
     {"equations"},
     {"backends"},
@@ -36,7 +36,7 @@ FLOORS = (
     {"streaming"},
     {"network"},
     {"training", "storage", "datasets"},
-    {"tables", "checkpoints", "logs"},
+    {"tables", "checkpoints", "resuming", "logs"},
     {"exchange"},
     {"benchmark"},
     {"doctor"},
@@ -46,7 +46,7 @@ FLOORS = (
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 
 # A method of Network may reach up to what works on networks, when it is called and not before.
-UPWARD_WHEN_CALLED = {("network", "training"), ("network", "storage"), ("training", "checkpoints")}
+UPWARD_WHEN_CALLED = {("network", "training"), ("network", "storage"), ("training", "resuming")}
 
 
 def sources():

@@ -5,7 +5,7 @@ A callback sees a tree of tasks: the fit, and within it one task for each epoch.
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from accelnn.callbacks import Callback, Progress
@@ -162,11 +162,9 @@ class _Heard(Callback):
     def on_fit_exit(self, progress: Progress) -> None:
         self.callback.on_fit_exit(progress)
 
-    def to_checkpoint(self) -> Mapping[str, Any]:
-        return self.callback.to_checkpoint()
-
-    def from_checkpoint(self, state: Mapping[str, Any]) -> None:
-        self.callback.from_checkpoint(state)
+    @property
+    def itself(self) -> Callback:
+        return self.callback
 
 
 class _Epochs(Callback):

@@ -13,6 +13,10 @@ __all__ = ["Watch"]
 
 _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 _NUMBERS = ("loss_", "best_loss_", "best_validation_score_", "_slowdown")
+_SETTINGS = (
+    *("solver", "learning_rate", "learning_rate_init", "power_t", "tol", "n_iter_no_change", "early_stopping"),
+    *("validation_fraction", "scoring"),
+)
 SLOWEST = 1e-6  # an adaptive learning rate that has come down to here ends the training
 SLOWER = 5.0  # what an adaptive learning rate is divided by
 
@@ -110,6 +114,7 @@ class Watch(Callback):
         curves = {name: getattr(estimator, name) for name in _CURVES}
         numbers = [getattr(estimator, name, None) for name in _NUMBERS]
         return {
+            "settings": self._settings(),
             "epochs": self.epochs,
             "converged": self.converged,
             "t": estimator.t_,
@@ -132,6 +137,12 @@ class Watch(Callback):
                 setattr(estimator, name, state[name].tolist())
         if len(state["best"]):
             estimator._best = state["best"]
+
+    def _settings(self) -> str:
+        """The parameters on which the learning rates and the end depend."""
+        values = {name: getattr(self.estimator, name) for name in _SETTINGS}
+        # A function's own text tells where it lies in memory.
+        return ", ".join(f"{name}={getattr(value, '__qualname__', repr(value))}" for name, value in values.items())
 
     def _count(self, validation_loss: float | None) -> None:
         """Epochs in a row without an improvement, and the best so far."""

@@ -72,7 +72,7 @@ def rebuilt_state(
             raise ValueError("its optimiser's state does not fit its parameters")
         if any(array.ndim != 1 or array.dtype != np.float64 for array in (memory, losses)):
             raise ValueError("its optimiser's state is of another form")
-        if not np.isfinite(vectors).all() or not np.isfinite(losses).all():
+        if np.isnan(vectors).any() or not np.isfinite(losses).all():
             raise ValueError("its optimiser's state holds NaN or infinity")
         batches = _rebuilt_batches(about["batches"])
         if len(losses) and (batches is None or len(losses) * batches.size >= batches.examples):
@@ -126,7 +126,7 @@ def _described_schedule(schedule: Schedule | None) -> dict[str, Any] | None:
         return None
     if _SCHEDULES.get(type(schedule).__name__) is type(schedule):
         return {"kind": type(schedule).__name__, "fields": dataclasses.asdict(schedule)}  # type: ignore[call-overload]
-    return {"kind": "other", "text": repr(schedule)}
+    return {"kind": "other", "text": schedules.in_words(schedule)}
 
 
 def _rebuilt_schedule(path: Any, about: Any, given: Schedule | None) -> Schedule | None:
