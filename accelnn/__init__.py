@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from accelnn.network import Network as Network
     from accelnn.network import Plan as Plan
     from accelnn.optimizers import Optimizer as Optimizer
+    from accelnn.readers.reading import load_table as load_table
     from accelnn.state import History as History
     from accelnn.state import OptimizerState as OptimizerState
     from accelnn.streaming import Stream as Stream
     from accelnn.tables.model import TableModel as TableModel
-    from accelnn.tables.reading import load_table as load_table
     from accelnn.tables.schema import Schema as Schema
 
 __version__ = version("accelnn")
@@ -68,7 +68,7 @@ _HOMES = {
     "state": ("History", "OptimizerState"),
     "streaming": ("Stream",),
     "tables.model": ("TableModel",),
-    "tables.reading": ("load_table",),
+    "readers.reading": ("load_table",),
     "tables.schema": ("Schema",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -12,8 +12,9 @@ import pytest
 
 import accelnn
 from accelnn import DataError, ModelFileError, Network, load_table
-from accelnn.tables import TableModel, load_features
-from accelnn.tables.sources import ENDINGS
+from accelnn.readers import load_features
+from accelnn.readers.sources import ENDINGS
+from accelnn.tables import TableModel
 
 PACKAGE = Path(accelnn.__file__).parent
 KERNELS = PACKAGE.parent / "kernels"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from accelnn import Network, TableModel
 from accelnn.cli import app
 from accelnn.datasets import Dataset
-from accelnn.tables import load_table
+from accelnn.readers import load_table
 
 M = 120
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from accelnn import DataError
-from accelnn.tables import encoding, learning, load_table, model, schema
+from accelnn.readers import load_table
+from accelnn.tables import encoding, learning, model, schema
 from accelnn.tables.columns import MOST_CATEGORIES, Categorical, Numeric
 from accelnn.tables.schema import Schema, Standardizer
 

@@ -19,8 +19,9 @@ from accelnn import Callback, Network, OutputError, exchange
 from accelnn.checkpoints import Checkpoint
 from accelnn.cli import predicting
 from accelnn.logs import CsvLog
+from accelnn.readers import load_table
 from accelnn.storage import files, write_atomically
-from accelnn.tables import TableModel, load_table
+from accelnn.tables import TableModel
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(3, 40)), RNG.integers(2, size=40)

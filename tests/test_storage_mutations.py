@@ -24,8 +24,9 @@ from forging import closed, framed, opened, resealed
 from accelnn import MLPClassifier, ModelFileError, Network
 from accelnn.checkpoints import Checkpoint
 from accelnn.earlystopping import EarlyStopping
+from accelnn.readers import load_table
 from accelnn.schedules import ReduceOnPlateau
-from accelnn.tables import TableModel, load_table
+from accelnn.tables import TableModel
 
 MUTATIONS = 1000
 SECONDS, MEGABYTES = 1.0, 50.0

@@ -37,7 +37,7 @@ FLOORS = (
     {"network"},
     {"training", "storage", "datasets"},
     {"tables", "checkpoints", "resuming", "logs"},
-    {"exchange"},
+    {"readers", "exchange"},
     {"benchmark"},
     {"doctor"},
     {"cli", "estimators", "plots"},

@@ -36,8 +36,8 @@ def predict(
 ) -> None:
     """Predict the rows of a table. For example, accelnn predict model.safetensors table.csv --out predictions.csv."""
     with one_line_errors():
+        from accelnn.readers.reading import load_features
         from accelnn.tables.model import TableModel
-        from accelnn.tables.reading import load_features
         from accelnn.tables.schema import Categorical
 
         trained = TableModel.load(model, accelnn.get_backend(backend, device=device))

@@ -86,8 +86,8 @@ def train(
 ) -> None:
     """Train on a table. For example, accelnn train digits --backend numba --hidden 64,32 --out model.safetensors."""
     with one_line_errors():
+        from accelnn.readers.reading import load_table
         from accelnn.tables.model import TableModel
-        from accelnn.tables.reading import load_table
 
         console = Console()
         chosen = accelnn.get_backend(backend, threads, device)
@@ -214,7 +214,7 @@ def _rows_of(dataset: "Dataset", rows: np.ndarray) -> "Dataset":
 
 def _split(dataset: "Dataset", fraction: float, seed: int, by_blocks: bool) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers to train on and to hold out; in blocks of consecutive rows where they are to be read from a disk."""
-    from accelnn.tables.splitting import split
+    from accelnn.readers.splitting import split
 
     if not by_blocks:
         return split(dataset, fraction, seed)

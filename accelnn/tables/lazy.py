@@ -1,11 +1,12 @@
 """Columns that stay on the disk, of which rows are read as they are asked for."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelnn.tables.typed import TypedTable
+if TYPE_CHECKING:
+    from accelnn.readers.typed import TypedTable
 
 __all__ = ["LazyColumns"]
 
@@ -21,7 +22,7 @@ class LazyColumns:
         Those to take as text.
     """
 
-    def __init__(self, table: TypedTable, names: Sequence[str], categorical: frozenset[str]):
+    def __init__(self, table: "TypedTable", names: Sequence[str], categorical: frozenset[str]):
         self.table, self.columns, self.categorical = table, list(names), categorical
 
     @property

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 from accelnn import DataError, load_table
 from accelnn.cli import app
 from accelnn.datasets import Dataset
-from accelnn.tables import limits, load_features
-from accelnn.tables.footer import promise_of
-from accelnn.tables.guard import panics_unprinted
-from accelnn.tables.sources import ENDINGS
+from accelnn.readers import limits, load_features
+from accelnn.readers.footer import promise_of
+from accelnn.readers.guard import panics_unprinted
+from accelnn.readers.sources import ENDINGS
 
 LONG = 200_000
 
@@ -659,7 +659,7 @@ WATCHED = """if True:
     import numpy, polars, sklearn.datasets, scipy.sparse, zipfile
     from accelnn import DataError, load_table
     from accelnn.benchmark import memory
-    from accelnn.tables import load_features
+    from accelnn.readers import load_features
     polars.DataFrame({"a": [1.0]}).select(polars.all().cast(polars.String))
     for line in sys.stdin:
         path, call = json.loads(line)
@@ -762,7 +762,7 @@ def test_an_npy_file_is_never_in_memory_as_a_whole(tmp_path):
         import numpy
         from pathlib import Path
         from accelnn import load_table
-        from accelnn.tables import split
+        from accelnn.readers import split
         load_table("iris")
         def held():
             lines = Path("/proc/self/status").read_text().splitlines()

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from accelnn.errors import DataError
-from accelnn.tables import kinds
-from accelnn.tables.guard import guarded, import_polars
-from accelnn.tables.layout import Layout, line_of, look_through
-from accelnn.tables.limits import require_memory
+from accelnn.readers import kinds
+from accelnn.readers.guard import guarded, import_polars
+from accelnn.readers.layout import Layout, line_of, look_through
+from accelnn.readers.limits import require_memory
 
 __all__ = ["TextTable"]
 

@@ -15,8 +15,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from accelnn.errors import DataError
-from accelnn.tables.limits import ARRAY_HEADER_BYTES, require_memory
-from accelnn.tables.sources import reason
+from accelnn.readers.limits import ARRAY_HEADER_BYTES, require_memory
+from accelnn.readers.sources import reason
 
 __all__ = ["MAGIC", "Described", "describe", "map_array", "read_array"]
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from accelnn.datasets import DATASETS, Dataset, load_dataset
 from accelnn.errors import DataError, require_known
-from accelnn.tables.arrays import inputs_of, labels_of, numbered
+from accelnn.readers.arrays import inputs_of, labels_of, numbered
+from accelnn.readers.sources import NPY, NPZ, SVMLIGHT, TEXT, existing, listed
+from accelnn.readers.svmlight import SparseTable
+from accelnn.readers.targets import TASKS, target_of, words_of
+from accelnn.readers.text import TextTable
+from accelnn.readers.typed import TypedTable
 from accelnn.tables.lazy import LazyColumns
-from accelnn.tables.sources import NPY, NPZ, SVMLIGHT, TEXT, existing, listed
-from accelnn.tables.svmlight import SparseTable
-from accelnn.tables.targets import TASKS, target_of, words_of
-from accelnn.tables.text import TextTable
-from accelnn.tables.typed import TypedTable
 
 __all__ = ["Features", "load_features", "load_table"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from accelnn.errors import DataError
-from accelnn.tables.limits import UNPACKED_BYTES
-from accelnn.tables.npy import MAGIC, read_array
-from accelnn.tables.sources import listed, reason
+from accelnn.readers.limits import UNPACKED_BYTES
+from accelnn.readers.npy import MAGIC, read_array
+from accelnn.readers.sources import listed, reason
 
 __all__ = ["read_arrays"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from accelnn.errors import DataError
-from accelnn.tables.limits import ARRAY_COLUMNS, require_memory
-from accelnn.tables.npy import map_array
-from accelnn.tables.npz import read_arrays
-from accelnn.tables.sources import NPY, existing
+from accelnn.readers.limits import ARRAY_COLUMNS, require_memory
+from accelnn.readers.npy import map_array
+from accelnn.readers.npz import read_arrays
+from accelnn.readers.sources import NPY, existing
 
 __all__ = ["features_of", "inputs_of", "labels_of", "numbered", "target_file"]
 

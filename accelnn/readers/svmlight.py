@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from accelnn.errors import DataError
-from accelnn.tables.limits import ARRAY_COLUMNS, ROW_BYTES, require_memory
+from accelnn.readers.limits import ARRAY_COLUMNS, ROW_BYTES, require_memory
+from accelnn.readers.sources import reason
 from accelnn.tables.origin import shown
-from accelnn.tables.sources import reason
 
 __all__ = ["SparseTable"]
 

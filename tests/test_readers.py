@@ -15,8 +15,8 @@ from sklearn.datasets import dump_svmlight_file
 import accelnn
 from accelnn import DataError, load_table
 from accelnn.datasets import load_dataset
-from accelnn.tables import load_features, split
-from accelnn.tables.layout import line_of, look_through
+from accelnn.readers import load_features, split
+from accelnn.readers.layout import line_of, look_through
 
 ROWS = {
     "count": [3, None, 12, 7],
@@ -354,7 +354,7 @@ def test_what_the_csv_module_writes_is_read_as_it_reads_it(tmp_path_factory, row
         path = tmp_path_factory.getbasetemp() / ("any.csv" if separator == "," else "any.tsv")
         with path.open("w", newline="") as file:
             csv.writer(file, delimiter=separator).writerows([names, *rows])
-        with patch("accelnn.tables.layout.CHUNK", chunk):
+        with patch("accelnn.readers.layout.CHUNK", chunk):
             assert look_through(path, separator).rows == len(rows)
             found = load_features(path, names, categorical=names)
             texts = [[None if v.strip() in ("", "NA") else v for v in row] for row in rows]

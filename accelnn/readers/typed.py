@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from accelnn.errors import DataError
-from accelnn.tables import kinds
-from accelnn.tables.footer import Promise, promise_of
-from accelnn.tables.guard import guarded, import_polars, panics_unprinted
-from accelnn.tables.limits import require_memory
-from accelnn.tables.sources import PARQUET
+from accelnn.readers import kinds
+from accelnn.readers.footer import Promise, promise_of
+from accelnn.readers.guard import guarded, import_polars, panics_unprinted
+from accelnn.readers.limits import require_memory
+from accelnn.readers.sources import PARQUET
 
 __all__ = ["TypedTable"]
 

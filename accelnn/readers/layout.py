@@ -18,8 +18,8 @@ from typing import NoReturn
 import numpy as np
 
 from accelnn.errors import DataError
-from accelnn.tables.limits import FIELD_BYTES, ROW_BYTES, TEXT_COLUMNS
-from accelnn.tables.sources import reason
+from accelnn.readers.limits import FIELD_BYTES, ROW_BYTES, TEXT_COLUMNS
+from accelnn.readers.sources import reason
 
 __all__ = ["Layout", "line_of", "look_through"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelnn.errors import DataError
-from accelnn.tables.sources import reason
+from accelnn.readers.sources import reason
 
 __all__ = ["Promise", "promise_of"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelnn.errors import DataError
-from accelnn.tables.sources import reason
+from accelnn.readers.sources import reason
 
 __all__ = ["guarded", "import_polars", "panics_unprinted"]
 
