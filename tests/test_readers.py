@@ -375,3 +375,12 @@ def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
     path.write_text("a\n" + "".join(f"{value!r}\n" for value in values))
     found = load_features(path, ["a"]).X["a"].to_list()
     assert found == [None if math.isnan(value) else float(value) for value in values]
+
+
+def test_names_with_quotes_and_line_breaks(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('a,"b ""q""","c\nd",y\n1,2,3,x\n4,5,6,z\n')
+    table = load_table(path, target="y")
+    assert table.features == ("a", 'b "q"', "c\nd")
+    assert table.X.rows() == [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0)]
+    assert table.place(1) == "line 4"

@@ -571,3 +571,14 @@ def test_the_examples_run(module):
     found = doctest.testmod(module)
     assert found.attempted > 5
     assert found.failed == 0
+
+
+def test_a_boolean_column_with_another_word_blames_that_word():
+    import polars
+
+    schema = Schema.of(polars.DataFrame({"a": [True, False, True]}))
+    new = polars.DataFrame({"a": ["true", "maybe", "false"]})
+    with pytest.raises(DataError, match="column 'a', row 1: 'maybe' is neither true nor false"):
+        schema.encode(new)
+    kept = schema.encode(new[[0, 2]]).X
+    np.testing.assert_array_equal(kept, schema.encode(polars.DataFrame({"a": [True, False]})).X)

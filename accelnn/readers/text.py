@@ -93,16 +93,19 @@ class TextTable:
         layout, path = self.layout, self.path
         needed = (layout.rows + len(layout.blank)) * len(names) * CELL_BYTES + path.stat().st_size
         require_memory(f"{path}:", needed, "save it as NPY, which is read as it is needed, or split it")
-        polars = import_polars(path)
+        polars, wanted = import_polars(path), set(names)
+        places = [place for place, name in enumerate(layout.names) if name in wanted]
         with guarded(path, "a table"):
             # Every column as text: polars would have to guess types from the first rows, or infer them slowly.
             frame = polars.read_csv(
                 path,
                 separator=self.separator,
-                schema=dict.fromkeys(layout.names, polars.String),
-                columns=list(names),
+                infer_schema=False,
+                columns=places,
                 glob=False,
-            ).select(names)
+            )
+            frame.columns = [layout.names[place] for place in places]  # polars leaves the quotes in some
+            frame = frame.select(names)
             if len(layout.blank):
                 frame = frame.with_row_index("").filter(~polars.col("").is_in(layout.blank)).drop("")
         if frame.height != layout.rows:

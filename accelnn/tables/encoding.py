@@ -172,7 +172,8 @@ def _values(plan: Plan, X: Any, origin: Origin) -> np.ndarray:
         return X.toarray().astype(np.float64, copy=False)
     if isinstance(X, np.ndarray):
         return X.astype(np.float64, copy=False)
-    return as_numbers(X, [column.name for column in plan.numeric], origin)
+    booleans = {column.name for column in plan.numeric if column.boolean}
+    return as_numbers(X, [column.name for column in plan.numeric], origin, booleans)
 
 
 def _numbers(plan: Plan, values: np.ndarray, out: np.ndarray, tally: Tally, origin: Origin) -> None:

@@ -1,7 +1,7 @@
 """Columns of a polars frame as arrays of numbers, or as text; polars is imported by whoever has a frame."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,10 @@ def holds_text(column: Any) -> bool:
     return column.dtype in (polars.String, polars.Categorical, polars.Enum)
 
 
-def as_numbers(frame: Any, names: Sequence[str], origin: Origin) -> np.ndarray:
+def as_numbers(frame: Any, names: Sequence[str], origin: Origin, booleans: Collection[str] = ()) -> np.ndarray:
     """Some columns of a frame as float64 of shape (m, n), with NaN where a value is missing; booleans as 0 and 1.
+
+    In `booleans`, text may be true and false, too.
 
     Raises
     ------
@@ -39,21 +41,26 @@ def as_numbers(frame: Any, names: Sequence[str], origin: Origin) -> np.ndarray:
     chosen = frame.select(names)
     for column in chosen.iter_columns():
         if holds_text(column):
-            chosen = chosen.with_columns(_parsed(column, origin))
+            chosen = chosen.with_columns(_parsed(column, origin, column.name in booleans))
         elif not (column.dtype.is_numeric() or column.dtype in (polars.Boolean, polars.Null)):
             raise _unknown_kind(column, origin)
     return chosen.cast(polars.Float64).to_numpy()
 
 
-def _parsed(column: Any, origin: Origin) -> Any:
+def _parsed(column: Any, origin: Origin, boolean: bool) -> Any:
     """Text as numbers; a file has text where it has no value at all, or one that is no number."""
     import polars
 
-    numbers = column.cast(polars.String).cast(polars.Float64, strict=False)
+    texts = column.cast(polars.String)
+    numbers = texts.cast(polars.Float64, strict=False)
+    if boolean:
+        words = texts.str.to_lowercase().replace_strict({"false": 0.0, "true": 1.0}, default=None)
+        numbers = numbers.fill_null(words.cast(polars.Float64))
     if (wrong := numbers.is_null() & column.is_not_null()).any():
         row = int(wrong.arg_max())
         where = origin.value(column.name, row)
-        raise DataError(f"{where}: {shown(column[row])} is no number, which the model needs here; correct it")
+        what = "neither true nor false" if boolean else "no number"
+        raise DataError(f"{where}: {shown(column[row])} is {what}, which the model needs here; correct it")
     return numbers
 
 
