@@ -49,6 +49,8 @@ class Progress:
         Since the start of the run, compilation included.
     run : Run or None
         None for a training that no checkpoint can go on with (lbfgs).
+    losses_before : sequence of float
+        J of the network's latest epochs before this run, as far as it remembers them.
     """
 
     network: "Network"
@@ -62,6 +64,7 @@ class Progress:
     learning_rate: float
     seconds: float
     run: Run | None = field(default=None, repr=False, compare=False)
+    losses_before: Sequence[float] = field(default=(), repr=False, compare=False)
 
 
 class Callback:

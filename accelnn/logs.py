@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import socket
 import struct
 import sys
@@ -152,7 +153,7 @@ class Log(Callback):
         raise NotImplementedError
 
     def _refuse(self, what: str) -> OutputError:
-        return OutputError(f"{self.path}: {what}; give another name, delete it, or say replace=True")
+        return OutputError(f"{self.path}: {what}; give another name or delete it (in Python, replace=True takes its place)")
 
 
 class _LinesLog(Log):
@@ -162,8 +163,10 @@ class _LinesLog(Log):
         path = self.path
         if path.exists() and not path.is_file():
             raise OutputError(f"{self.path}: is no ordinary file; give another name")
-        # What follows the last line break was cut off.
-        *lines, _cut = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        # What follows the last line break was cut off, if it is of such a log at all.
+        if rest and not self._was_cut(rest, first=not lines):
+            raise self._no_record(len(lines) + 1)
         kept, latest = self._kept(lines, progress)
         content = b"".join(line + b"\n" for line in kept) + self._beginning(kept, progress)
         with write_atomically(path) as file:
@@ -172,24 +175,31 @@ class _LinesLog(Log):
 
     def _kept(self, lines: list[bytes], progress: Progress) -> tuple[list[bytes], dict[str, Any]]:
         """The lines up to the network's latest epoch, and the last of their records."""
-        network = progress.network
-        epochs, kept, latest = network.epochs_trained, [], {"examples": 0, "seconds": 0.0}
+        epochs, losses = progress.network.epochs_trained, progress.losses_before
+        kept, latest, records, compared = [], {"examples": 0, "seconds": 0.0}, [], False
         for number, line in enumerate(lines, 1):
             try:
                 place, record = self._decoded(line, number, progress)
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error):
-                raise OutputError(
-                    f"{self.path}: line {number} is no record of such a log, so the file is left as it is; "
-                    "give another name"
-                ) from None
+                raise self._no_record(number) from None
             if epochs == 0 and record is not None:
                 if not self.replace:
                     raise self._refuse("holds the log of another training")
             elif place <= epochs:
                 kept.append(line)
                 latest = latest if record is None else record
-                if record is not None and place == epochs and network.history.loss:
-                    self._compare(epochs, record["loss"], network.history.loss[-1])
+            if record is not None:
+                records.append(place)
+                if epochs - len(losses) < place <= epochs:
+                    self._compare(place, record["loss"], losses[place - epochs - 1])
+                    compared = True
+        # The losses of lbfgs are the estimator's, not its network's.
+        forgotten = not losses and progress.run is not None
+        if epochs and records and not compared and (forgotten or max(records) > epochs):
+            raise self._refuse(
+                f"holds a log, and whether it is this network's cannot be told, which remembers no loss of the log's "
+                f"epochs {min(records)} to {max(records)}"
+            )
         return kept, latest
 
     def _compare(self, epoch: int, loss: float, expected: float) -> None:
@@ -199,6 +209,15 @@ class _LinesLog(Log):
                 f"{self.path}: is the log of another training, with a loss of {loss!r} in epoch {epoch}, not "
                 f"{expected!r}; give another name"
             )
+
+    def _no_record(self, number: int) -> OutputError:
+        return OutputError(
+            f"{self.path}: line {number} is no record of such a log, so the file is left as it is; give another name"
+        )
+
+    def _was_cut(self, rest: bytes, first: bool) -> bool:
+        """Whether this is how a line, or the first line, begins."""
+        raise NotImplementedError
 
     def _decoded(self, line: bytes, number: int, progress: Progress) -> tuple[int, dict[str, Any] | None]:
         """From which epoch of the network's on a line is kept, and its record if it has one."""
@@ -231,6 +250,10 @@ class JsonLog(_LinesLog):
     --------
     >>> net.fit(X, Y, callbacks=[accelnn.JsonLog("history.jsonl")])  # doctest: +SKIP
     """
+
+    def _was_cut(self, rest: bytes, first: bool) -> bool:
+        beginnings = (b'{"run": {"accelnn": "',) if first else (b'{"run": {"accelnn": "', b'{"epoch": ')
+        return any(rest.startswith(one) or one.startswith(rest) for one in beginnings)
 
     def _decoded(self, line: bytes, number: int, progress: Progress) -> tuple[int, dict[str, Any] | None]:
         entry = json.loads(line)
@@ -273,6 +296,11 @@ class CsvLog(_LinesLog):
     --------
     >>> net.fit(X, Y, callbacks=[accelnn.CsvLog("history.csv")])  # doctest: +SKIP
     """
+
+    def _was_cut(self, rest: bytes, first: bool) -> bool:
+        if first:
+            return _csv_line(FIELDS).startswith(rest)
+        return re.fullmatch(rb"\d+(,[\w.+-]*)*", rest) is not None and rest.count(b",") < len(FIELDS)
 
     def _decoded(self, line: bytes, number: int, progress: Progress) -> tuple[int, dict[str, Any] | None]:
         (row,) = csv.reader([line.decode()], strict=True)

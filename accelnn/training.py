@@ -150,7 +150,9 @@ def train(
         if restored.ended:
             restored.tell()
         else:
-            run = _Run(network, feed, settings, held_out, callbacks, restored)
+            # A fit that begins a new history does not make the network another one.
+            losses = network.history.loss[:] or before.losses
+            run = _Run(network, feed, settings, held_out, callbacks, restored, losses)
             before.theta = run.memory.before if before.theta is None else before.theta
             with network.backend.context():
                 run.run()
@@ -222,10 +224,13 @@ class _Before:
         None where the run keeps one.
     mark : tuple
         Where the history stood.
+    losses : list of float
+        Those of the history.
     """
 
     def __init__(self, network: "Network"):
         self.network, self.mark = network, network.history.mark()
+        self.losses = network.history.loss[:]
         self.theta: Any = None
         self._parts = network.epochs_trained, network.steps_trained, network.optimizer_state, network.history
 
@@ -312,7 +317,9 @@ class _Run:
         validation: "Examples | None",
         callbacks: Sequence[Callback],
         restored: Restored,
+        remembered: Sequence[float],
     ):
+        self.remembered = remembered
         self.network, self.feed, self.settings, self.restored = network, feed, settings, restored
         self.validation, self.history = validation, network.history
         self.callbacks: Sequence[Callback] = sorted(callbacks, key=lambda callback: callback.comes_last)
@@ -522,6 +529,7 @@ class _Run:
             learning_rate=history.learning_rate[-1] if own else math.nan,
             seconds=time.perf_counter() - self.start,
             run=self,
+            losses_before=self.remembered,
         )
 
     def described(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ SOURCES = ("torch", "sklearn")
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A model, or a checkpoint.")],
+    model: Annotated[Path, typer.Argument(help="A model, an estimator's file, or a checkpoint.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Say what a file holds. For example, accelnn inspect model.safetensors."""
@@ -33,7 +33,10 @@ def inspect(
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A file that accelnn train --out wrote.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="What accelnn train --out, or a model's or an estimator's save, wrote; or a checkpoint."),
+    ],
     to: Annotated[str, typer.Option("--to", help="onnx, torch or sklearn.")],
     out: Annotated[Path, typer.Option(help="The file to write: .onnx, .safetensors or .skops.")],
 ) -> None:
@@ -56,10 +59,10 @@ def export(
 
 def _loaded(path: Path) -> Any:
     """The model of a file: an estimator, a network with its table, or a network alone."""
-    from accelnn.exchange.source import load
+    from accelnn.exchange.source import model_of
     from accelnn.storage import container
 
-    about, _ = container.read(path)
+    about, tensors = container.read(path)
     if about["kind"] == "estimator":
         from accelnn import estimators
         from accelnn.storage.fields import field, readable
@@ -68,7 +71,7 @@ def _loaded(path: Path) -> Any:
             name = field(field(about, "estimator", dict), "class", str)
             require_known("class", name, estimators.__all__)
         return getattr(estimators, name).load(path, "numpy")
-    return load(path)
+    return model_of(path, about, tensors)
 
 
 def import_model(

@@ -62,7 +62,7 @@ def save(model: "Multilayer", path: str | os.PathLike[str]) -> None:
     if model.network_.optimizer_state is not None:
         training, vectors = described_state(model.network_)
         tensors |= vectors
-        if training["schedule"] is not None and training["schedule"]["kind"] == "other":
+        if training["schedule"] is not None and "own" in training["schedule"]:
             raise DataError(f"learning_rate: it was trained with a schedule of your own; {_REMEDIES['learning_rate']}")
     labels, tool = getattr(model, "_labels", None), getattr(model, "calibrated_", None)
     calibration = None if tool is None else {"method": tool.method, "learned": calibrators(tool)}

@@ -8,7 +8,17 @@ from typing import NamedTuple
 
 from accelnn.errors import ModelFileError
 
-__all__ = ["Written", "content_of", "quoted"]
+__all__ = ["TEXT", "Written", "content_of", "quoted"]
+
+# Lines of Python for programs that use neither polars nor accelnn: `accelnn.tables.frames.as_text` for one value.
+TEXT = """
+def text(v, missing):  # as accelnn has it: 7.0 is "7", True is "true"
+    if type(v).__name__ in ("NoneType", "NAType") or v != v:
+        return missing
+    if isinstance(v, float) and v.is_integer() and abs(v) < 2**63:
+        v = int(v)
+    return str(v).lower() if type(v).__name__.startswith("bool") else str(v)
+""".splitlines()
 
 
 class Written(NamedTuple):
@@ -28,7 +38,9 @@ class Written(NamedTuple):
 
 def quoted(path: str | os.PathLike[str]) -> str:
     """A file's name as Python has it."""
-    return json.dumps(os.fspath(path), ensure_ascii=False)
+    text = json.dumps(os.fspath(path), ensure_ascii=False)
+    # A byte that is no UTF-8 is half a character in Python, and no file of text can hold that as it is.
+    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from accelnn.errors import AccelnnError, DataError, ModelFileError
 from accelnn.exchange.scikit import from_sklearn
 from accelnn.exchange.skops_file import load_skops
-from accelnn.exchange.torch_state import from_torch, read_tensors
+from accelnn.exchange.torch_state import network_of, read_tensors
 from accelnn.network import Network
-from accelnn.storage.fields import readable
+from accelnn.storage.fields import field, listed, only, readable
 from accelnn.tables.model import TableModel
 from accelnn.tables.schema import Numeric, Schema, Standardizer
 
@@ -29,7 +29,7 @@ def import_torch(
     ----------
     path : path
     classes : sequence of str, optional
-        Names of the classes; by default 0, 1, ...
+        Names of the classes; by default those of a file that accelnn exported, or 0, 1, ...
     target : str
         Name of what is predicted.
     **settings
@@ -38,21 +38,26 @@ def import_torch(
     Returns
     -------
     TableModel or Network
-        See `model_of_table`. A file that :func:`accelnn.exchange.save_torch` wrote gives back its table.
+        See `model_of_table`. A file that :func:`accelnn.exchange.save_torch` wrote gives back its table, or its
+        classes, or the units of its target; where these are of several values, in a network of float64.
 
     Raises
     ------
     ModelFileError, DataError
     """
-    network = from_torch(path, **settings, backend="numpy")
-    metadata, _ = read_tensors(path)
-    if "table" not in metadata:
-        return model_of_table(network, classes=classes, target=target)
-    if classes:
-        raise DataError(f"{path}: names its classes itself; leave them out")
+    metadata, tensors = read_tensors(path)
     with readable(path):
-        table = json.loads(metadata["table"])
-    return TableModel.from_description(network, {"table": table}, path)
+        own = {name: json.loads(metadata[name]) for name in ("table", "classes", "outputs") if name in metadata}
+        outputs, named = _units(own), _class_names(own)
+    if classes and ("table" in own or named):
+        raise DataError(f"{path}: names its classes itself; leave them out")
+    if outputs is not None and len(outputs.mean) > 1:  # float32 has no room for a mean far from zero
+        settings = {"dtype": "float64", **settings}
+    network = network_of(os.fspath(path), metadata, tensors, **settings, backend="numpy")
+    if "table" in own:
+        return TableModel.from_description(network, own, path)
+    with readable(path) if named or outputs is not None else contextlib.nullcontext():
+        return model_of_table(network, classes=classes or named, target=target, outputs=outputs)
 
 
 def import_sklearn(path: str | os.PathLike[str], *, target: str = "y") -> Network | TableModel:
@@ -102,6 +107,7 @@ def model_of_table(
     mean: np.ndarray | None = None,
     scale: np.ndarray | None = None,
     target: str = "y",
+    outputs: Standardizer | None = None,
 ) -> Network | TableModel:
     """The network as a model of a table of numbers, where it gives one class or one value.
 
@@ -116,6 +122,8 @@ def model_of_table(
         What the columns are standardised with.
     target : str
         Name of what is predicted.
+    outputs : Standardizer, optional
+        What takes the network's outputs to the target's units.
 
     Returns
     -------
@@ -126,17 +134,21 @@ def model_of_table(
     Raises
     ------
     DataError
-        For names that do not fit the network.
+        For names, or units of a target, that do not fit the network.
     """
-    n_inputs, outputs, output = network.sizes[0], network.sizes[-1], network.output
-    classifies = output == "softmax" or (output == "sigmoid" and outputs == 1)
-    if not classifies and (outputs > 1 or output == "sigmoid"):
+    n_inputs, units, output = network.sizes[0], network.sizes[-1], network.output
+    classifies = output == "softmax" or (output == "sigmoid" and units == 1)
+    if outputs is not None and (output not in ("identity", "exp") or outputs.mean.shape != (units,)):
+        raise DataError(f"outputs: {len(outputs.mean)} means and scales for a network with {units} {output} outputs")
+    if not classifies and (units > 1 or output == "sigmoid"):
         if classes:
-            raise DataError(f"classes: a network with {outputs} {output} outputs has none to name")
+            raise DataError(f"classes: a network with {units} {output} outputs has none to name")
+        if outputs is not None:
+            _fold_outputs(network, outputs)
         if mean is not None and scale is not None and (mean.any() or (scale != 1.0).any()):
             _fold(network, mean, scale)
         return network
-    count = max(outputs, 2) if classifies else 0
+    count = max(units, 2) if classifies else 0
     named = tuple(classes) or tuple(str(k) for k in range(count))
     if len(named) != count or len(set(named)) < count:
         raise DataError(f"classes: {len(set(named))} different names for a network with {count} classes")
@@ -147,9 +159,9 @@ def model_of_table(
     scales = np.ones(n_inputs) if scale is None else scale
     columns = zip(listed, means.tolist(), scales.tolist(), strict=True)
     schema = Schema(tuple(Numeric(name, float(m), float(s)) for name, m, s in columns))
-    if output == "softmax" and outputs == 2:
+    if output == "softmax" and units == 2:
         network = _one_unit(network)
-    scaler = None if classifies else Standardizer(np.zeros(1), np.ones(1))
+    scaler = None if classifies else outputs or Standardizer(np.zeros(1), np.ones(1))
     return TableModel(network, schema, "classification" if classifies else "regression", named, target, scaler)
 
 
@@ -178,7 +190,7 @@ def _steps(estimator: Any) -> tuple[Any, Any]:
         kinds = ", ".join(type(step).__name__ for step in steps)
         raise DataError(
             f"a pipeline of {kinds} has no counterpart here; save its last step alone, which takes what the others "
-            "make of a table"
+            "make of a table, or keep the file that accelnn exported it from"
         )
     return steps[0], steps[1]
 
@@ -216,6 +228,41 @@ def _one_unit(network: Network) -> Network:
     made.b[L][...] = network.b[L][1:] - network.b[L][:1]
     made.epochs_trained, made.steps_trained = network.epochs_trained, network.steps_trained
     return made
+
+
+def _class_names(own: Mapping[str, Any]) -> tuple[str, ...]:
+    """What accelnn's classifiers have written beside their weights."""
+    if "classes" not in own:
+        return ()
+    classes = field(own, "classes", list)
+    if not classes or not all(type(name) in (str, int, float, bool) for name in classes):
+        raise TypeError("its classes are neither texts nor numbers")
+    named = tuple(map(str, classes))
+    "".join(named).encode()  # JSON can hold half a character, which no table can
+    return named
+
+
+def _units(own: Mapping[str, Any]) -> Standardizer | None:
+    """What accelnn's regressors have written beside their weights, where they standardise their target."""
+    if "outputs" not in own:
+        return None
+    about = field(own, "outputs", dict)
+    only(about, ("mean", "scale"), "its target")
+    mean, scale = (np.array(listed(about, name, float)) for name in ("mean", "scale"))
+    if mean.shape != scale.shape or not np.isfinite([mean, scale]).all() or not (scale > 0).all():
+        raise ValueError("its target has statistics that cannot be")
+    return Standardizer(mean, scale)
+
+
+def _fold_outputs(network: Network, outputs: Standardizer) -> None:
+    """Let the last layer give the target's units: (W a + b) scale + mean."""
+    if network.output != "identity":
+        if outputs.mean.any() or (outputs.scale != 1.0).any():
+            raise DataError("outputs: a target that is standardised has no place behind exp")
+        return
+    L = len(network.sizes) - 1
+    network.W[L][...] = network.W[L] * outputs.scale[:, None]
+    network.b[L][...] = network.b[L] * outputs.scale[:, None] + outputs.mean[:, None]
 
 
 def _fold(network: Network, mean: np.ndarray, scale: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from accelnn.exchange.files import Written, quoted
+from accelnn.exchange.files import TEXT, Written, quoted
 from accelnn.exchange.onnx_activations import OPERATORS
 from accelnn.exchange.onnx_graph import Graph
 from accelnn.exchange.onnx_table import encoded, missing_text
@@ -60,7 +60,7 @@ def to_onnx(model: Any) -> Any:
     if schema is not None:
         properties["accelnn.schema"] = json.dumps(schema.to_json())
         properties["accelnn.target"] = source.target
-        missing = {c.name: missing_text(c) for c in schema.columns if isinstance(c, Categorical) and c.indicator}
+        missing = {c.name: missing_text(c) for c in schema.columns if isinstance(c, Categorical)}
         properties["accelnn.missing"] = json.dumps(missing)
     return graph.model(properties, f"A multilayer perceptron, {'-'.join(map(str, network.sizes))}")
 
@@ -95,13 +95,37 @@ def save_onnx(model: Any, path: str | os.PathLike[str]) -> Written:
         feed, inputs = '{"X": X}', f"one input X of shape (N, {source.network.sizes[0]}), {source.network.dtype}"
     else:
         feed, inputs = "columns", f"an input for each of {len(source.schema.columns):,} columns"
+        column = "table[i.name].to_numpy().astype(float)[:, None]"
+        if any(isinstance(c, Categorical) for c in source.schema.columns):
+            lines, column = _reading_texts(lines), "column(i)"
         lines += [
-            'kinds = {"tensor(double)": float, "tensor(string)": object}',
-            '# table: a data frame of pandas or polars; "" stands for a missing text',
-            "columns = {i.name: table[i.name].to_numpy()[:, None].astype(kinds[i.type]) for i in session.get_inputs()}",
+            "# table: a data frame of pandas or polars",
+            f"columns = {{i.name: {column} for i in session.get_inputs()}}",
         ]
     lines.append(f"{', '.join(outputs)}{',' if len(outputs) == 1 else ''} = session.run(None, {feed})")
     return Written("\n".join(lines) + "\n", f"it has {inputs}, and gives {' and '.join(outputs)}")
+
+
+def _reading_texts(lines: list[str]) -> list[str]:
+    """The same with a function ``column`` for what is text to the graph, of whatever kind it is in a table."""
+    return [
+        "import json",
+        "",
+        "import numpy as np",
+        *lines,
+        'missing = json.loads(session.get_modelmeta().custom_metadata_map["accelnn.missing"])',
+        "",
+        *TEXT,
+        "",
+        "",
+        "def column(i):",
+        '    if i.type == "tensor(double)":',
+        "        return table[i.name].to_numpy().astype(float)[:, None]",
+        "    texts = [text(v, missing[i.name]) for v in table[i.name].to_list()]",
+        "    return np.array(texts, dtype=object)[:, None]",
+        "",
+        "",
+    ]
 
 
 def _layers(graph: Graph, source: Source, A: str) -> str:

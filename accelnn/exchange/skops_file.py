@@ -8,14 +8,18 @@ import zipfile
 from typing import Any
 
 from accelnn.errors import DataError, ModelFileError
-from accelnn.exchange.files import Written, content_of, quoted
+from accelnn.exchange.files import TEXT, Written, content_of, quoted
 from accelnn.exchange.scikit import to_sklearn
 from accelnn.storage import write_atomically
 
 __all__ = ["load_skops", "save_skops"]
 
-# Beside what skops itself trusts, the moments that fit leaves in every multilayer perceptron: numbers and arrays.
-TRUSTED = [f"sklearn.neural_network._stochastic_optimizers.{name}" for name in ("AdamOptimizer", "SGDOptimizer")]
+# Beside what skops itself trusts, the kind of an array's numbers, and the moments that fit leaves in every multilayer
+# perceptron: numbers and arrays.
+TRUSTED = [
+    "numpy.dtype",
+    *(f"sklearn.neural_network._stochastic_optimizers.{name}" for name in ("AdamOptimizer", "SGDOptimizer")),
+]
 MOST_UNPACKED = 64  # times the size of the file; weights hardly shrink, so that only a trap exceeds it
 ALWAYS_UNPACKED = 2**26  # bytes that any file may unpack to
 
@@ -50,7 +54,34 @@ def save_skops(model: Any, path: str | os.PathLike[str]) -> Written:
     last = estimator[-1] if hasattr(estimator, "steps") else estimator
     kind = type(last).__name__
     what = f"a pipeline with an {kind}, which takes a table's columns" if last is not estimator else f"an {kind}"
+    # scikit-learn's encoder compares, and nothing that skops trusts makes text of a number.
+    if hasattr(estimator, "steps") and any(
+        _is_one_hot(part) for _, part, _ in getattr(estimator[0], "transformers", ())
+    ):
+        lines += _LINES_OF_TEXTS
+        what += "; categories that are no text there, as numbers and booleans are not, go through texts(table) above"
     return Written("\n".join(lines) + "\n", f"it holds {what}")
+
+
+_LINES_OF_TEXTS = [
+    "",
+    *TEXT,
+    "",
+    "",
+    "def texts(table):  # a data frame of pandas or polars whose categories are text, as the model knows them",
+    '    encoders = [found for found in model[0].transformers_ if type(found[1]).__name__ == "OneHotEncoder"]',
+    "    names = {name for _, _, columns in encoders for name in columns}",
+    "    columns = {name: table[name] for name in table.columns}",
+    "    columns |= {name: [text(v, None) for v in table[name].to_list()] for name in names}",
+    "    return type(table)(columns)",
+    "",
+    "",
+    "# model.predict(texts(table))",
+]
+
+
+def _is_one_hot(transformer: Any) -> bool:
+    return type(transformer).__name__ == "OneHotEncoder"
 
 
 def load_skops(path: str | os.PathLike[str]) -> Any:

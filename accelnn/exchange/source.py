@@ -1,6 +1,7 @@
 """What can be handed to another program: a network alone, one that knows its table, or a fitted estimator."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,11 @@ import numpy as np
 
 from accelnn.errors import DataError
 from accelnn.network import Network
-from accelnn.storage import container
 from accelnn.storage.networks import rebuilt
 from accelnn.tables.model import TableModel
 from accelnn.tables.schema import Schema
 
-__all__ = ["Source", "load", "source_of"]
+__all__ = ["Source", "model_of", "source_of"]
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,16 @@ def source_of(model: Any) -> Source:
     )
 
 
-def load(path: str | os.PathLike[str]) -> Network | TableModel:
-    """The model of a file, with its table where it has one.
+def model_of(
+    path: str | os.PathLike[str], about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> Network | TableModel:
+    """The model of a file that :func:`accelnn.storage.container.read` has read, with its table where it has one.
 
     Raises
     ------
     ModelFileError
-        For a file that is damaged, or of another kind.
+        For a file that describes nothing of the kind.
     """
-    about, tensors = container.read(path)
     network, description = rebuilt(path, about, tensors, "numpy"), about.get("description")
     if isinstance(description, dict) and "table" in description:
         return TableModel.from_description(network, description, path)

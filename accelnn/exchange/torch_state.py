@@ -24,7 +24,7 @@ from accelnn.tables.model import TableModel
 if TYPE_CHECKING:
     from accelnn.backends.base import Backend
 
-__all__ = ["from_torch", "read_tensors", "save_torch", "to_torch"]
+__all__ = ["from_torch", "network_of", "read_tensors", "save_torch", "to_torch"]
 
 # safetensors' names of what becomes floating-point numbers, and PyTorch's; the last two have no room in a network.
 _FLOATS = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
@@ -54,7 +54,8 @@ def to_torch(model: Any) -> dict[str, np.ndarray]:
 def save_torch(model: Any, path: str | os.PathLike[str]) -> Written:
     """Write the weights as a safetensors file that PyTorch loads.
 
-    Its metadata holds the network's settings, a table's schema and the lines of Python that load it.
+    Its metadata holds the network's settings, a table's schema, the names of the classes or the target's mean and scale,
+    and the lines of Python that load it.
 
     Parameters
     ----------
@@ -89,6 +90,8 @@ def save_torch(model: Any, path: str | os.PathLike[str]) -> Written:
         metadata["table"] = json.dumps(model.description()["table"])
     elif source.classes is not None:
         metadata["classes"] = json.dumps(source.classes.tolist())
+    elif source.mean is not None and source.scale is not None:
+        metadata["outputs"] = json.dumps({"mean": source.mean.tolist(), "scale": source.scale.tolist()})
     content = save(to_torch(model), metadata=metadata)
     with write_atomically(path) as file:
         file.write(content)
@@ -129,6 +132,12 @@ def from_torch(
         To convert to; by default that of the weights. Weights of float16 or bfloat16 need it.
     backend : {"auto", "numpy", "numba", "cupy"} or Backend
 
+    Returns
+    -------
+    Network
+        The weights alone: of a regressor whose target was standardised, it predicts the standardised target.
+        :func:`import_torch` takes the mean and scale of the file's metadata, too.
+
     Raises
     ------
     ModelFileError
@@ -137,14 +146,30 @@ def from_torch(
         Naming the array that is no part of a Linear layer, has a wrong shape or dtype, or holds NaN or infinity; for
         activations that nobody names.
     """
-    if dtype is not None:
-        require_known("dtype", dtype, DTYPES)
     metadata: dict[str, str] = {}
     if isinstance(weights, Mapping):
         name, tensors = "state_dict", {str(key): value for key, value in weights.items()}
     else:
         name = os.fspath(weights)
         metadata, tensors = read_tensors(weights)
+    return network_of(name, metadata, tensors, activations, output, loss, layers=layers, dtype=dtype, backend=backend)
+
+
+def network_of(
+    name: str,
+    metadata: Mapping[str, str],
+    tensors: Mapping[str, Any],
+    activations: str | Sequence[str] | None = None,
+    output: str | None = None,
+    loss: str | Loss | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    dtype: str | None = None,
+    backend: "str | Backend" = "auto",
+) -> Network:
+    """The same of what `read_tensors` gave; the name is that of errors."""
+    if dtype is not None:
+        require_known("dtype", dtype, DTYPES)
     if activations is None and output is None:
         activations, output, loss = _settings(name, metadata, loss)
     if activations is None or output is None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NoReturn
 
-from accelnn.tables.origin import shown
+from accelnn.tables.frames import as_text
+from accelnn.tables.origin import Origin, shown
 
 __all__ = ["MISSING", "Refuse", "column_of_texts", "columns_of_types"]
 
@@ -133,20 +134,10 @@ def _column_of_type(column: Any, categorical: bool, refuse: Refuse) -> Any:
     if dtype == polars.Decimal or name == "Float16" or name.endswith("Int128"):
         column, dtype = column.cast(polars.Float64), polars.Float64
     if dtype.is_float():
-        return _codes(column) if categorical else column
+        return as_text(column, Origin()) if categorical else column
     if dtype.is_integer() or dtype == polars.Boolean:
         return column.cast(polars.String) if categorical else column
     if dtype in (polars.String, polars.Categorical, polars.Enum):
         return column.cast(polars.String)
     remedy = "turn them into numbers or text, or leave the column out (ignore=, --ignore)"
     return refuse(None, f"holds {name[:40]} values; {remedy}")
-
-
-def _codes(column: Any) -> Any:
-    """Floats as text, those of a column of whole numbers without a decimal point."""
-    import polars
-
-    whole = (column == column.round()) & (column.abs() < 2**53)
-    if whole.fill_null(True).all():
-        column = column.cast(polars.Int64)
-    return column.cast(polars.String)

@@ -38,6 +38,7 @@ _KEY = "accelnn"
 _HEADER_LIMIT = 2**24  # bytes of description
 _VALUES_LIMIT = 900_000  # values in it: a table of a hundred thousand columns has up to eight of each
 _BLANK = "0" * 64
+_FOREIGN = "it does not begin like one; accelnn import reads those of PyTorch and scikit-learn"
 # How the description begins, as JSON within JSON has it; a user's own quotes are escaped once more. Later formats have
 # to begin with `format` too.
 _START = re.compile(rb'"accelnn":"\{(?:\\"sha256\\": \\"([0-9a-f]{64})\\", )?\\"format\\": ([0-9]{1,9})[,}]')
@@ -167,11 +168,11 @@ def _header(path: str | os.PathLike[str], file: BinaryIO, size: int) -> bytes:
     """The header of a file of this format, whose values are few enough to be parsed."""
     (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
     if length > _HEADER_LIMIT:
-        raise ValueError("it does not begin like one")
+        raise ValueError(_FOREIGN)
     header = file.read(length)
     found = _START.search(header)
     if found is None:
-        raise ValueError("it does not begin like one")
+        raise ValueError(_FOREIGN)
     if int(found[2]) != FORMAT or found[1] is None:
         raise UnusableError(
             f"{path}: format {int(found[2])} is not known to accelnn {accelnn.__version__}, which reads format "

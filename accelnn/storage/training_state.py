@@ -14,11 +14,11 @@ from accelnn.optimizers import RULES
 from accelnn.schedules import Schedule
 from accelnn.state import Batches, History, OptimizerState
 from accelnn.storage.fields import count, field, only, readable
+from accelnn.storage.values import packed, unpacked
 
 __all__ = ["described_history", "described_state", "rebuilt_history", "rebuilt_state"]
 
 _CURVES = ("loss", "validation_loss", "learning_rate")
-_SCHEDULES = {cls.__name__: cls for cls in map(type, schedules.SCHEDULES.values())}
 
 
 def described_state(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -81,7 +81,7 @@ def rebuilt_state(
         if step < len(losses) + epoch:
             raise ValueError("its numbers of steps and epochs do not fit together")
         own = _rebuilt_schedule(path, about["schedule"], schedule)
-        if type(own).__name__ in _SCHEDULES and len(memory) != len(own.start):  # type: ignore[union-attr]
+        if own is not None and own is not schedule and len(memory) != len(own.start):
             raise ValueError("its schedule remembers what it cannot")
         with network.backend.context():
             kept = network.backend.from_host(np.require(vectors, requirements=["C", "W"]))
@@ -121,23 +121,20 @@ def _rebuilt_batches(about: Any) -> Batches | None:
     return batches
 
 
-def _described_schedule(schedule: Schedule | None) -> dict[str, Any] | None:
-    if schedule is None:
-        return None
-    if _SCHEDULES.get(type(schedule).__name__) is type(schedule):
-        return {"kind": type(schedule).__name__, "fields": dataclasses.asdict(schedule)}  # type: ignore[call-overload]
-    return {"kind": "other", "text": schedules.in_words(schedule)}
+def _described_schedule(schedule: Schedule | None) -> Any:
+    if schedule is None or type(schedule) in map(type, schedules.SCHEDULES.values()):
+        return packed(schedule, "schedule", {})
+    return {"own": schedules.in_words(schedule)}
 
 
 def _rebuilt_schedule(path: Any, about: Any, given: Schedule | None) -> Schedule | None:
-    if about is None:
-        return None
-    if field(about, "kind", str) != "other":
-        require_known("schedule", about["kind"], _SCHEDULES)
-        cls, settings = _SCHEDULES[about["kind"]], field(about, "fields", dict)
-        only(settings, tuple(part.name for part in dataclasses.fields(cls)), "its schedule")
-        return cls(**settings)
-    if given is None:
-        text = str(about["text"])[:80]
-        raise ModelFileError(f"{path}: was trained with a schedule of your own, {text}; give it again")
-    return given
+    if isinstance(about, dict) and "own" in about:
+        only(about, ("own",), "its schedule")
+        if given is None:
+            text = field(about, "own", str)[:80]
+            raise ModelFileError(f"{path}: was trained with a schedule of your own, {text}; give it again")
+        return given
+    schedule = unpacked(about, {})
+    if not isinstance(schedule, Schedule | None):
+        raise TypeError("its schedule is none")
+    return schedule
