@@ -216,9 +216,9 @@ def _states(
                 f"resume: {path} was written with {'' if given else 'no '}{name} among the callbacks; give the same, "
                 "in the same order, or begin again"
             )
-        had, has = (state.get("settings") for state in (given[1], callback.to_checkpoint()))
-        if had != has:
-            raise DataError(f"resume: {path} was written with {had}, not {has}; give the same, or begin again")
+        was, now = (state.get("settings") for state in (given[1], callback.to_checkpoint()))
+        if was != now:
+            raise DataError(f"resume: {path} was written with {was}, not {now}; give the same, or begin again")
     return [(callback, state) for callback, (_, state) in zip(waiting, kept, strict=True)]
 
 

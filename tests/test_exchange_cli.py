@@ -214,6 +214,34 @@ def test_what_cannot_be_used(tmp_path):
     assert run("export", net, "--to", "onnx")[0] == 2  # a usage error: there is no --out
 
 
+def test_a_name_that_is_no_text(tmp_path):
+    """A byte that is no UTF-8: the lines have it as Python does, in the file's metadata too."""
+    table_model().save(tmp_path / "m.safetensors")
+    name = os.fsdecode(b"w\xff.out")
+    try:
+        (tmp_path / name).touch()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    for to in ("torch", "sklearn", "onnx"):
+        command = [sys.executable, "-m", "accelnn", "export", "m.safetensors", "--to", to, "--out", name]
+        made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert made.returncode == 0, made.stderr
+        assert '"w\\udcff.out"' in made.stdout
+        compile(made.stdout, to, "exec")
+    shown = subprocess.run([sys.executable, "-m", "accelnn", "inspect", name], cwd=tmp_path, capture_output=True)
+    assert shown.returncode == 2
+    assert shown.stderr.startswith(b"accelnn: w")
+    (tmp_path / "m.safetensors").rename(tmp_path / name)
+    shown = subprocess.run([sys.executable, "-m", "accelnn", "inspect", name], cwd=tmp_path, capture_output=True)
+    assert shown.returncode == 0, shown.stderr
+    assert rb"file      w\udcff.out, " in shown.stdout
+
+
+def test_the_help_says_which_files():
+    for command in ("inspect", "export"):
+        assert "estimator" in done(command, "--help")[0]
+
+
 def test_nothing_heavy_is_imported_by_the_package():
     code = "import accelnn.exchange, accelnn.cli, sys; print(*(m for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

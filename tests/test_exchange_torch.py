@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save, save_file
 
-from accelnn import AccelnnError, DataError, MLPRegressor, ModelFileError, Network, OutputError
+from accelnn import AccelnnError, DataError, MLPClassifier, MLPRegressor, ModelFileError, Network, OutputError
 from accelnn.activations import ACTIVATIONS, HIDDEN, OUTPUTS
-from accelnn.exchange import from_torch, save_torch, to_torch
+from accelnn.exchange import from_torch, import_torch, save_torch, to_torch
 from accelnn.exchange.torch_modules import MODULES
+from accelnn.tables.model import TableModel
 
 
 def network(sizes, activations="relu", output="softmax", dtype="float32", loss=None):
@@ -312,6 +314,76 @@ def test_an_estimators_weights(tmp_path):
     assert f"model(X) * {float(model.target_scale_[0])!r} + {float(model.target_mean_[0])!r}" in program
     state = load_file(tmp_path / "m")
     np.testing.assert_array_equal(state["0.weight"].T, model.coefs_[0])
+
+
+def regressor(y, **settings):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = MLPRegressor(
+        hidden_layer_sizes=(4,), standardize_target=True, max_iter=30, random_state=0, backend="numpy", **settings
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(X, y(X)), X
+
+
+def test_a_standardised_target_comes_back_in_its_units(tmp_path):
+    model, X = regressor(lambda X: 5e6 + 1e5 * X[:, 0])
+    save_torch(model, tmp_path / "m")
+    back = import_torch(tmp_path / "m")
+    np.testing.assert_allclose(back.predict(X), model.predict(X), rtol=1e-12)
+    assert back.predict(X).mean() > 4e6
+    back.save(tmp_path / "back")
+    np.testing.assert_array_equal(TableModel.load(tmp_path / "back", "numpy").predict(X), back.predict(X))
+
+
+def test_several_standardised_targets_come_back_in_their_units(tmp_path):
+    model, X = regressor(lambda X: np.stack([5e6 + X[:, 0], 1e-3 * X[:, 1]], axis=1))
+    save_torch(model, tmp_path / "m")
+    back = import_torch(tmp_path / "m")
+    assert back.dtype == "float64"
+    expected = model.predict(X)
+    np.testing.assert_allclose((back.predict(X.T).T - expected) / expected.std(axis=0), 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [["öl", "ash"], ["c", "b", "a"], [7, 3], [True, False], [7.0, -1.0, 2.0]])
+def test_an_estimators_classes_come_back(classes, tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.array(classes)[np.arange(60) % len(classes)]
+    model = MLPClassifier((4,), max_iter=3, random_state=0, backend="numpy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    save_torch(model, tmp_path / "m")
+    back = import_torch(tmp_path / "m")
+    assert back.classes == tuple(map(str, sorted(classes)))
+    np.testing.assert_allclose(back.predict(X), model.predict_proba(X), atol=1e-6)
+    with pytest.raises(DataError, match="names its classes itself; leave them out"):
+        import_torch(tmp_path / "m", classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("output", "metadata"),
+    [
+        ("softmax", {"classes": "3"}),
+        ("softmax", {"classes": "[]"}),
+        ("softmax", {"classes": '["a", "b"]'}),
+        ("softmax", {"classes": '["a", "b", ["c"]]'}),
+        ("softmax", {"classes": '["a", "b", "\\ud800"]'}),
+        ("softmax", {"outputs": '{"mean": [0.0, 0.0, 0.0], "scale": [1.0, 1.0, 1.0]}'}),
+        ("identity", {"classes": '["a", "b", "c"]'}),
+        ("identity", {"outputs": "["}),
+        ("identity", {"outputs": "[]"}),
+        ("identity", {"outputs": '{"mean": [0.0], "scale": [1.0]}'}),
+        ("identity", {"outputs": '{"mean": [0.0, 0.0, NaN], "scale": [1.0, 1.0, 1.0]}'}),
+        ("identity", {"outputs": '{"mean": [0.0, 0.0, 0.0], "scale": [1.0, 0.0, 1.0]}'}),
+        ("identity", {"outputs": '{"mean": [0.0, 0.0, 0.0], "scale": [1.0, 1.0]}'}),
+        ("exp", {"outputs": '{"mean": [1.0, 0.0, 0.0], "scale": [1.0, 1.0, 1.0]}'}),
+    ],
+)
+def test_metadata_that_do_not_fit_are_refused(output, metadata, tmp_path):
+    save_file(to_torch(network([4, 5, 3], "relu", output)), tmp_path / "m", metadata=metadata)
+    with pytest.raises(ModelFileError, match="m: is no accelnn model"):
+        import_torch(tmp_path / "m", activations="relu", output=output)
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -18,7 +18,8 @@ from accelnn import MLPClassifier, ModelFileError, Network
 from accelnn.checkpoints import Checkpoint
 from accelnn.cli import app
 from accelnn.earlystopping import EarlyStopping
-from accelnn.exchange.card import card, lines
+from accelnn.exchange.card import card
+from accelnn.exchange.card_lines import lines
 from accelnn.storage import container
 from accelnn.tables.model import TableModel
 from accelnn.tables.schema import Categorical, Numeric, Schema, Standardizer
@@ -160,7 +161,9 @@ def test_a_checkpoint(tmp_path):
     assert "note      mine\n" in out
     validation, stopping = found["history"]["validation_loss"], found["training"]["callbacks"][0]["state"]
     assert (stopping["best_epoch"], stopping["loss"]) == (validation["best_epoch"], validation["best"])
-    assert f"accelnn.earlystopping.EarlyStopping: best_epoch {stopping['best_epoch']}, waited" in out
+    told = " ".join(out.split())
+    assert "accelnn.earlystopping.EarlyStopping: " in told
+    assert f"best_epoch {stopping['best_epoch']}, waited" in told
     assert "training  5 of 5 epochs, finished\n" in shown(Checkpoint.latest(tmp_path))
 
 
@@ -204,6 +207,25 @@ def test_names_do_not_reach_the_terminal_as_commands(tmp_path):
     assert "x" * 40 not in out
 
 
+def test_nothing_that_is_printed_is_a_command(tmp_path):
+    """Not even what only another program could have written, with a seal that fits."""
+    bad = "\x1b[2J\ud800\u202e"
+    named = {"activations": [bad], **dict.fromkeys(("output", "loss", "dtype"), bad), "loss_parameters": {bad: 1.0}}
+    about = {
+        "network": {"sizes": [4, 3], **named},
+        **dict.fromkeys(("epochs_trained", "steps_trained"), 1),
+        "history": {},
+        "description": {bad: bad},
+        "training": {"epoch": 1, "epochs": 2, "optimizer": {"rule": bad, "step": 1}, "settings": {bad: {bad: bad}}},
+    }
+    container.write(tmp_path / "m", "model", {"theta": np.zeros(15, "float32")}, about)
+    out = shown(tmp_path / "m")
+    assert not [c for c in out if not c.isprintable() and c != "\n"]
+    assert r"loss      \x1b[2J\ud800\u202e" in out
+    assert r"network   4-3, \x1b[2J\ud800\u202e" in out
+    as_json(tmp_path / "m")
+
+
 def refused(path):
     code, out, err = run(path)
     assert (code, out) == (2, "")
@@ -223,7 +245,7 @@ def test_files_that_cannot_be_used(tmp_path):
     assert "net.safetensors" in refused(path)
     assert "nothing: cannot be read" in refused(tmp_path / "nothing")
     (tmp_path / "text").write_text("nothing")
-    assert "is no accelnn model" in refused(tmp_path / "text")
+    assert "is no accelnn model (it does not begin like one; accelnn import reads" in refused(tmp_path / "text")
 
 
 STRANGE = {
@@ -264,7 +286,10 @@ def test_a_sealed_file_that_says_something_else(name, tmp_path):
 def test_it_needs_no_backend_and_no_library_of_tables(tmp_path):
     schema = Schema((Numeric("a", 0.0, 1.0), Categorical("b", ("x", "y"))))
     table_model(schema).save(tmp_path / "m")
-    code = "import sys\nfrom accelnn.exchange.card import card, lines\nprint(len(list(lines(card('m')))), *sys.modules)"
+    code = (
+        "import sys\nfrom accelnn.exchange.card import card\nfrom accelnn.exchange.card_lines import lines\n"
+        "print(len(list(lines(card('m')))), *sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True).stdout
     number, *loaded = out.split()
     assert int(number) > 5

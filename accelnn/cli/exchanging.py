@@ -120,7 +120,7 @@ def import_model(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    from accelnn.exchange.card import lines
+    from accelnn.exchange.card_lines import lines
 
     console = Console()
     for heading, text in lines(found):

@@ -47,7 +47,9 @@ def import_torch(
     """
     metadata, tensors = read_tensors(path)
     with readable(path):
-        own = {name: json.loads(metadata[name]) for name in ("table", "classes", "outputs") if name in metadata}
+        own: dict[str, Any] = {
+            name: json.loads(metadata[name]) for name in ("table", "classes", "outputs") if name in metadata
+        }
         outputs, named = _units(own), _class_names(own)
     if classes and ("table" in own or named):
         raise DataError(f"{path}: names its classes itself; leave them out")

@@ -1,7 +1,6 @@
 """What can be handed to another program: a network alone, one that knows its table, or a fitted estimator."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +83,7 @@ def source_of(model: Any) -> Source:
 
 
 def model_of(
-    path: str | os.PathLike[str], about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+    path: str | os.PathLike[str], about: dict[str, Any], tensors: dict[str, np.ndarray]
 ) -> Network | TableModel:
     """The model of a file that :func:`accelnn.storage.container.read` has read, with its table where it has one.
 

@@ -54,8 +54,8 @@ def to_torch(model: Any) -> dict[str, np.ndarray]:
 def save_torch(model: Any, path: str | os.PathLike[str]) -> Written:
     """Write the weights as a safetensors file that PyTorch loads.
 
-    Its metadata holds the network's settings, a table's schema, the names of the classes or the target's mean and scale,
-    and the lines of Python that load it.
+    Its metadata holds the network's settings, a table's schema, an estimator's classes, or the mean and scale of its
+    target, and the lines of Python that load it.
 
     Parameters
     ----------
