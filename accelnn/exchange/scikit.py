@@ -52,8 +52,8 @@ def to_sklearn(model: Any) -> Any:
     -------
     MLPClassifier, MLPRegressor, or Pipeline that ends with one
         Of a network, with its weights in its dtype; classes without names are 0, 1, ... Of a table model, a pipeline
-        that takes a table's columns in their units, and computes in double precision. It can be trained on, with the
-        memory of its optimiser empty.
+        that takes a table's columns in their units, categories as text (numbers and booleans too: 1.0 is "1", True
+        "true"), and computes in double precision. It can be trained on, with the memory of its optimiser empty.
 
     Raises
     ------
