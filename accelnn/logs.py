@@ -153,7 +153,9 @@ class Log(Callback):
         raise NotImplementedError
 
     def _refuse(self, what: str) -> OutputError:
-        return OutputError(f"{self.path}: {what}; give another name or delete it (in Python, replace=True takes its place)")
+        return OutputError(
+            f"{self.path}: {what}; give another name or delete it (in Python, replace=True takes its place)"
+        )
 
 
 class _LinesLog(Log):

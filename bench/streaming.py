@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import capped
 
 RESULTS = Path(__file__).parent / "results"
-CAP = 320 * 2**20
+CAP = 512 * 2**20
 WINDOWS = 2**26
 FEATURES = 100
 ROWS = 5 * CAP // (4 * FEATURES)

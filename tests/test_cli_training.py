@@ -89,6 +89,31 @@ def test_early_stopping_keeps_the_best(tmp_path):
     assert int(np.argmin(history.validation_loss)) + 1 == best
 
 
+def test_an_output_replaces_no_other_and_no_input(wide, tmp_path):
+    X, y, log = tmp_path / "X.npy", tmp_path / "y.npy", tmp_path / "h.csv"
+    for path in (X, y):
+        path.write_bytes((wide / path.name).read_bytes())
+    before = y.read_bytes()
+    assert "y.npy is also read" in refused("train", X, "--target", y, "--out", y)
+    assert y.read_bytes() == before
+    assert "h.csv is given for --log too" in refused("train", *IRIS, "--log", log, "--out", log)
+    assert "h.csv is given twice" in refused("train", *IRIS, "--log", log, "--log", tmp_path / "." / "h.csv")
+    run = tmp_path / "run"
+    assert "run is given for --checkpoint too" in refused("train", *IRIS, "--checkpoint", run, "--out", run)
+    assert refused("train", *IRIS, "--out", "") == "--out: is empty; give a name"
+    assert sorted(os.listdir(tmp_path)) == ["X.npy", "y.npy"]
+    (tmp_path / "precious.csv").write_text("my only copy")
+    assert "is no record" in refused("train", *IRIS, "--epochs", "1", "--log", tmp_path / "precious.csv")
+    assert (tmp_path / "precious.csv").read_text() == "my only copy"
+
+
+def test_a_checkpoint_is_no_output(tmp_path):
+    train(*IRIS, "--epochs", "1", "--checkpoint", tmp_path)
+    path = Checkpoint.latest(tmp_path)
+    line = refused("train", *IRIS, "--epochs", "1", "--checkpoint", tmp_path, "--resume", "--out", path)
+    assert "is a checkpoint" in line
+
+
 def number(pattern, text):
     return int(figure(pattern, text))
 

@@ -298,9 +298,9 @@ def test_later_epochs_are_superseded(kind, trainings):
         lineage = snapshots.networks
         for back, epochs, rate in trainings:
             start = 1 + back % (len(lineage) - 1)  # a network that has been trained
-            net, snapshots = lineage[start], Snapshots()
+            net, snapshots = copy.deepcopy(lineage[start]), Snapshots()
             more = net.fit(*data(), epochs=epochs, learning_rate=rate, callbacks=[log, snapshots]).loss
-            losses, lineage = [*losses[:start], *more], [*lineage[:start], *snapshots.networks]
+            losses, lineage = [*losses[:start], *more], [*lineage[: start + 1], *snapshots.networks[1:]]
         assert column(log.path, kind, "epoch") == list(range(1, len(losses) + 1))
         assert column(log.path, kind, "loss") == [stored(loss, kind) for loss in losses]
         if kind == "json":
@@ -333,7 +333,9 @@ def test_the_log_of_another_training_stays(kind, tmp_path):
     before = contents(tmp_path)
     net = make("numpy", seed=1)
     theta = net.theta.copy()
-    with pytest.raises(OutputError, match=r"of another training; give another name, delete it, or say replace=True$"):
+    with pytest.raises(
+        OutputError, match=r"of another training; give another name or delete it \(in Python, replace=True "
+    ):
         net.fit(*data(), epochs=2, callbacks=[log_to(path)])
     assert contents(tmp_path) == before
     np.testing.assert_array_equal(net.theta, theta)
@@ -357,7 +359,7 @@ def test_the_log_of_another_network_stays(kind, tmp_path):
     before = contents(tmp_path)
     other = make("numpy", seed=1)
     other.fit(*data(), epochs=2)
-    with pytest.raises(OutputError, match=r"is the log of another training, with a loss of .* in epoch 2, not "):
+    with pytest.raises(OutputError, match=r"is the log of another training, with a loss of .* in epoch 1, not "):
         other.fit(*data(), epochs=2, callbacks=[log], resume=True)
     assert contents(tmp_path) == before
 
@@ -415,17 +417,54 @@ def test_a_line_within_that_is_no_record(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", LINES)
-@pytest.mark.parametrize("content", [b"", b"half a line", None])
+@pytest.mark.parametrize("content", [b"", "cut", None])
 def test_a_file_without_an_epoch_is_begun(kind, content, tmp_path):
     """None: of a training that ended before its first epoch did."""
     log = log_to(tmp_path / NAMES[kind])
     if content is None:
         log.on_fit_begin(Progress(make("numpy"), 0, 5, 0, 5, 0, math.nan, None, math.nan, 0.0))
     else:
-        log.path.write_bytes(content)
+        beginning = {"json": b'{"run": {"accelnn": "0.', "csv": b"epoch,step,lo"}[kind]
+        log.path.write_bytes(beginning if content == "cut" else content)
     make("numpy").fit(*data(), epochs=2, callbacks=[log_to(log.path)])
     assert column(log.path, kind, "epoch") == [1, 2]
     assert len(log.path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize(
+    "content", [b"my only copy", b"1,2", b'{"a": 1}', b'{"epoch": 1}', b'{"run": 3}', b"epoch,mine"]
+)
+@pytest.mark.parametrize("kind", LINES)
+def test_a_foreign_file_without_a_line_break_stays(kind, content, replace, tmp_path):
+    path = tmp_path / NAMES[kind]
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match="line 1 is no record of such a log, so the file is left"):
+        make("numpy").fit(*data(), epochs=1, callbacks=[log_to(path, replace)])
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_rest_that_no_log_has_stays(kind, tmp_path):
+    log, net = log_to(tmp_path / NAMES[kind]), make("numpy")
+    net.fit(*data(), epochs=2, callbacks=[log])
+    log.path.write_bytes(log.path.read_bytes() + b"my note")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match="is no record of such a log"):
+        net.fit(*data(), epochs=1, callbacks=[log])
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("epochs", [2, 4])
+@pytest.mark.parametrize("kind", LINES)
+def test_a_network_that_remembers_no_loss_leaves_another_log(kind, epochs, tmp_path):
+    """An imported one says how long it was trained, and nothing else."""
+    log, net = log_to(tmp_path / NAMES[kind]), make("numpy", seed=1)
+    make("numpy").fit(*data(), epochs=4, callbacks=[log])
+    before, net.epochs_trained = contents(tmp_path), epochs
+    with pytest.raises(OutputError, match="remembers no loss of the log's epochs 1 to 4; give another name"):
+        net.fit(*data(), epochs=1, callbacks=[log])
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("kind", LINES)
@@ -640,6 +679,7 @@ def test_a_process_that_is_killed(tmp_path):
             assert len(epochs) >= 50
         net = make("numpy", sizes=(2, 3, 1))
         net.epochs_trained = 40
+        net.history.loss = column(paths[1], "csv", "loss")[:40]
         net.fit(np.ones((2, 5)), np.ones(5), epochs=2, callbacks=[log_to(path) for path in (*paths, f"{folder}/runs/")])
         for kind, path in zip(NAMES, (*paths, folder / "runs"), strict=True):
             assert column(path, kind, "epoch") == list(range(1, 43))

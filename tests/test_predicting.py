@@ -1,5 +1,6 @@
 """``accelnn predict``: any kind of file, what training had not seen, and outputs that are whole or not there."""
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 from accelnn import Network, TableModel
-from accelnn.cli import app
+from accelnn.cli import app, console, predicting
 from accelnn.datasets import Dataset
 from accelnn.readers import load_table
 
@@ -250,6 +251,64 @@ def test_a_disk_that_is_full(folder):
     assert result.stderr == "accelnn: standard output: cannot be written (No space left on device)\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["inspect", "export", "train", "help"])
+def test_every_command_says_that_its_output_is_full(command, unbuffered, folder, tmp_path):
+    arguments = {
+        "inspect": ("inspect", folder / "rent"),
+        "export": ("export", folder / "rent", "--to", "torch", "--out", tmp_path / "m.safetensors"),
+        "train": ("train", "iris", "--epochs", "1", "--backend", "numpy"),
+        "help": ("--help",),
+    }[command]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "accelnn", *map(str, arguments)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "accelnn: standard output: cannot be written (No space left on device)"
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_an_output_that_lacks_characters(encoding, tmp_path):
+    table = tmp_path / "t\N{SNOWMAN}.csv"
+    table.write_text("a,b\n" + "0,\N{SNOWMAN}\n1,x\n" * 15, encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "accelnn"]
+    options = ["--target", "b", "--epochs", "1", "--backend", "numpy", "--out", str(tmp_path / "m")]
+    for arguments in (["train", str(table), *options], ["predict", str(tmp_path / "m"), str(table)]):
+        result = subprocess.run([*command, *arguments], capture_output=True, env=environment)
+        assert (result.returncode, result.stderr) == (0, b"")
+    assert "p(\N{SNOWMAN})" in result.stdout.decode()
+
+
+def test_lines_that_would_steer_a_terminal(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,\x1b[31mred\n2,x\n")
+    line = refused("predict", tmp_path / "t\x1b[2J.csv", "iris")
+    assert "\x1b" not in line
+    assert r"t\x1b[2J.csv" in line
+    assert console.visible("\ud800 \N{SNOWMAN}") == r"\ud800 " + "\N{SNOWMAN}"
+
+
+class Full(io.BytesIO):
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+
+
+def test_ctrl_c_on_a_full_disk_is_ctrl_c():
+    def write(file):
+        file.write("a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predicting._as_text(Full(), write)
+
+
 def test_a_reader_that_has_seen_enough(folder):
     """As in ``accelnn predict ... | head``."""
     command = [sys.executable, "-m", "accelnn", "predict", str(folder / "rent"), str(folder / "flats.csv")]
@@ -258,4 +317,5 @@ def test_a_reader_that_has_seen_enough(folder):
     )
     process.stdout.close()
     _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (141, "")
     assert "Traceback" not in err

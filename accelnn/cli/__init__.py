@@ -7,6 +7,7 @@ import typer
 
 import accelnn
 from accelnn.cli.benchmarking import bench
+from accelnn.cli.console import complain, one_line_errors, standard_streams, visible
 from accelnn.cli.diagnosis import doctor
 from accelnn.cli.exchanging import export, import_model, inspect
 from accelnn.cli.predicting import predict
@@ -24,9 +25,12 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0; 2 for bad input, with one line on standard error; 1 for the rest; 130 on Ctrl-C."""
+    """Entry point. Exit codes: 0; 2 for bad input or an output that fails, with one line on standard error; 1 for the
+    rest; 130 on Ctrl-C; 141 where nobody reads standard output any more.
+    """
+    standard_streams()
     try:
-        code = app(standalone_mode=False)
+        code = _run()
     except KeyboardInterrupt:
         code = 130
     except Exception as problem:
@@ -34,9 +38,24 @@ def main() -> None:
         if not hasattr(problem, "format_message"):
             raise
         message = problem.format_message()
-        typer.echo(message if "\n" in message else f"accelnn: {message}", err=True)
+        if "\n" in message:
+            typer.echo("\n".join(map(visible, message.split("\n"))), err=True)
+        else:
+            complain(message)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run() -> object:
+    """The command's exit code, once all that it has printed is written."""
+    try:
+        with one_line_errors():  # of --help, and of the last lines of a command
+            code = app(standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except typer.Exit as ended:
+        return ended.exit_code
+    return code
 
 
 def _version(wanted: bool) -> None:

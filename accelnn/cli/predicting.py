@@ -1,7 +1,7 @@
 """``accelnn predict``."""
 
+import contextlib
 import io
-import os
 import shutil
 import sys
 import tempfile
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import accelnn
-from accelnn.cli.console import one_line_errors, require_writable
+from accelnn.cli.console import complain, named_path, one_line_errors, require_writable
 from accelnn.errors import OutputError
 from accelnn.storage import write_atomically
 
@@ -29,7 +29,10 @@ def predict(
     data: Annotated[str, typer.Argument(help="A table with the columns of the training, in any order.")],
     backend: Annotated[str, typer.Option(help="auto, numpy, numba or cupy.")] = "auto",
     device: Annotated[int | None, typer.Option(help="Which GPU, counted from 0.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A CSV file; by default, standard output.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=named_path("--out"), metavar="PATH", help="A CSV file; by default, standard output."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a category that training did not see, instead of a warning.")
     ] = False,
@@ -55,13 +58,15 @@ def predict(
             with write_atomically(out) as file:
                 tally = _as_text(file, write)
         if remark := str(tally):
-            typer.echo(f"accelnn: warning: {table.name}: {' '.join(remark.split())}", err=True)
+            complain(f"warning: {table.name}: {remark}")
         if out is not None:
             typer.echo(f"{table.X.shape[0]:,} predictions written to {out}", err=True)
 
 
 def _to_standard_output(write: "Callable[[Any], Tally]") -> "Tally":
-    """Once all of it is there."""
+    """Once all of it is there, the bytes that --out would hold."""
+    if sys.stdout is None:
+        raise OutputError("standard output: is closed; give --out")
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         try:
             tally = _as_text(file, write)
@@ -69,21 +74,19 @@ def _to_standard_output(write: "Callable[[Any], Tally]") -> "Tally":
             folder = tempfile.gettempdir()
             raise OutputError(f"{folder}: cannot be written ({problem.strerror or problem}); give --out") from None
         file.seek(0)
-        try:
-            shutil.copyfileobj(io.TextIOWrapper(file, encoding="utf-8", newline=""), sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise  # a reader that has seen enough
-        except OSError as problem:
-            # What could not be written waits in a buffer, and Python would try it again on its way out.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise OutputError(f"standard output: cannot be written ({problem.strerror or problem})") from None
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")
+        shutil.copyfileobj(io.TextIOWrapper(file, encoding="utf-8", newline=""), sys.stdout)
+        sys.stdout.flush()
     return tally
 
 
 def _as_text(file: Any, write: "Callable[[Any], Tally]") -> "Tally":
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     try:
-        return write(text)
+        tally = write(text)
+        text.flush()
+        return tally
     finally:
-        text.detach()  # which flushes; its owner closes the file
+        with contextlib.suppress(OSError):  # it flushes again, and would hide what has happened
+            text.detach()  # its owner closes the file

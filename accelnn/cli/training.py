@@ -13,8 +13,8 @@ from rich.console import Console
 import accelnn
 from accelnn import checks
 from accelnn.callbacks import Callback, Progress
-from accelnn.checkpoints import Checkpoint, interval
-from accelnn.cli.console import one_line_errors, require_writable, say
+from accelnn.checkpoints import Checkpoint, files_of, interval
+from accelnn.cli.console import named_path, one_line_errors, require_apart, require_writable, say
 from accelnn.earlystopping import EarlyStopping
 from accelnn.errors import DataError, require_known
 from accelnn.logs import log_to
@@ -74,7 +74,9 @@ def train(
     memory: Annotated[
         str | None, typer.Option(help="Read .npy or .parquet part by part, such as 500M at once.")
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A folder for checkpoints.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(parser=named_path("--checkpoint"), metavar="PATH", help="A folder for checkpoints.")
+    ] = None,
     checkpoint_every: Annotated[str, typer.Option(help="A time such as 30s or 5m, or a number of steps.")] = "30s",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the latest checkpoint, if there is one.")
@@ -82,7 +84,9 @@ def train(
     log: Annotated[
         list[str] | None, typer.Option(help="A .jsonl or .csv file, or a folder/ for TensorBoard; may be repeated.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to save the model.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=named_path("--out"), metavar="PATH", help="Where to save the model.")
+    ] = None,
 ) -> None:
     """Train on a table. For example, accelnn train digits --backend numba --hidden 64,32 --out model.safetensors."""
     with one_line_errors():
@@ -116,6 +120,7 @@ def train(
             raise DataError("--resume: say with --checkpoint in which folder the checkpoints are")
         interval("--checkpoint-every", checkpoint_every)
         require_writable(out, data)
+        _require_apart(data, target, log or [], checkpoint, out)
 
         training, held_out = _split(dataset, recipe.test_fraction, seed, window is not None)
         validation = training[:0]
@@ -186,6 +191,19 @@ def train(
         if out is not None:
             model.save(out)
             say(console, f"model     {out}")
+
+
+def _require_apart(data: str, target: str | None, logs: list[str], checkpoint: Path | None, out: Path | None) -> None:
+    """No output takes the place of another, or of what is read."""
+    inputs = [data, target] if target is not None and Path(data).suffix.lower() == ".npy" else [data]
+    outputs = [("--log", path) for path in logs]
+    outputs += [] if checkpoint is None else [("--checkpoint", str(checkpoint))]
+    outputs += [] if out is None else [("--out", str(out))]
+    require_apart(outputs, inputs)
+    if out is not None and checkpoint is not None:
+        kept = {path.resolve() for path in files_of(checkpoint)}
+        if out.resolve() in kept:
+            raise DataError(f"--out: {out} is a checkpoint; give another name")
 
 
 class _Speed(Callback):
