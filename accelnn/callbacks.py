@@ -51,6 +51,8 @@ class Progress:
         None for a training that no checkpoint can go on with (lbfgs).
     losses_before : sequence of float
         J of the network's latest epochs before this run, as far as it remembers them.
+    resumed : bool
+        Whether the run goes on from a checkpoint.
     """
 
     network: "Network"
@@ -65,6 +67,7 @@ class Progress:
     seconds: float
     run: Run | None = field(default=None, repr=False, compare=False)
     losses_before: Sequence[float] = field(default=(), repr=False, compare=False)
+    resumed: bool = False
 
 
 class Callback:

@@ -185,7 +185,7 @@ class _LinesLog(Log):
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error):
                 raise self._no_record(number) from None
             if epochs == 0 and record is not None:
-                if not self.replace:
+                if not self.replace and not progress.resumed:
                     raise self._refuse("holds the log of another training")
             elif place <= epochs:
                 kept.append(line)

@@ -530,6 +530,7 @@ class _Run:
             seconds=time.perf_counter() - self.start,
             run=self,
             losses_before=self.remembered,
+            resumed=bool(self.restored.path),
         )
 
     def described(self) -> dict[str, Any]:

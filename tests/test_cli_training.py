@@ -190,3 +190,19 @@ def test_columns_can_be_left_out_or_taken_as_categories(tmp_path):
     assert "2 features" in shown
     assert "columns   2 of categories (5 in all)" in shown
     assert "network   5-64-1" in shown
+
+
+def test_a_log_goes_on_with_a_checkpoint_of_its_first_epoch(tmp_path):
+    """Killed after some epochs were logged, and before a second checkpoint was written."""
+    lines, table = tmp_path / "h.jsonl", tmp_path / "h.csv"
+    options = (*IRIS, "--epochs", "6", "--checkpoint", tmp_path / "run", "--log", lines, "--log", table)
+    train(*options)
+    for path in sorted((tmp_path / "run").iterdir())[1:]:
+        path.unlink()
+    whole = [path.read_text().splitlines() for path in (lines, table)]
+    assert "holds the log of another training" in refused("train", *IRIS, "--epochs", "6", "--log", table)
+    train(*options, "--resume")
+    again = [path.read_text().splitlines() for path in (lines, table)]
+    assert [len(text) for text in again] == [len(text) for text in whole]
+    losses = [[line.split(",")[2] for line in text[1][1:]] for text in (whole, again)]
+    assert losses[0] == losses[1]

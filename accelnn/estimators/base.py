@@ -246,7 +246,8 @@ class Multilayer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             self.__dict__.clear()
             self.__dict__.update(before)
             if net is not None and inside is not None:
-                net.theta, net.epochs_trained, net.steps_trained, net.optimizer_state = inside
+                net.theta, net.epochs_trained, net.steps_trained, net.optimizer_state, net.history, mark = inside
+                net.history.truncate(mark)
             raise
 
     def _rows(
@@ -600,4 +601,5 @@ def _takes_weights(scorer: Any) -> bool:
 
 
 def _network_state(net: Network) -> tuple[Any, ...]:
-    return net.theta.copy(), net.epochs_trained, net.steps_trained, net.optimizer_state
+    history = net.history
+    return net.theta.copy(), net.epochs_trained, net.steps_trained, net.optimizer_state, history, history.mark()
