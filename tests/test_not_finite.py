@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import host, make
+from conftest import FACTORIES, host, make
 from scipy import sparse
 
 from accelnn import DataError, Network
@@ -120,7 +120,8 @@ def test_in_predictions_and_gradients(named_backend, argument, place, value):
 @pytest.mark.gpu
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("argument", ARGUMENTS)
-def test_in_arrays_of_the_gpu(cupy_backend, argument, value):
+def test_in_arrays_of_the_gpu(cupy_by_name, argument, value):
+    cupy_backend = FACTORIES["cupy"]()
     for m, place in ((FEW, "middle"), (MANY, "last")):
         arrays = good(m)
         arrays[argument], index = spoiled(arrays[argument], place, VALUES[value])

@@ -18,7 +18,7 @@ import pytest
 from accelnn import Callback, Network, OutputError, exchange
 from accelnn.checkpoints import Checkpoint
 from accelnn.cli import predicting
-from accelnn.logs import CsvLog
+from accelnn.logs import FIELDS, CsvLog
 from accelnn.readers import load_table
 from accelnn.storage import files, write_atomically
 from accelnn.tables import TableModel
@@ -110,6 +110,8 @@ SAVERS = {
     "skops": (save_skops, "model.skops"),
 }
 
+
+OLD_LOG = "\n".join([",".join(FIELDS), *(f"{k},{k},0.5,,0.1,0.01,40,4000.0" for k in range(1, 30)), ""]).encode()
 
 # Faults.
 
@@ -211,7 +213,7 @@ def saver(request, tmp_path):
     save, name = SAVERS[request.param]
     path = tmp_path / "folder" / name
     path.parent.mkdir()
-    old = b"the old file" * 100
+    old = OLD_LOG if name == "log.csv" else b"the old file" * 100  # a log takes the place of a log alone
     path.write_bytes(old)
     path.chmod(0o640)
     return lambda: save(path), path, old

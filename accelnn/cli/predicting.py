@@ -85,8 +85,9 @@ def _as_text(file: Any, write: "Callable[[Any], Tally]") -> "Tally":
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     try:
         tally = write(text)
-        text.flush()
-        return tally
-    finally:
-        with contextlib.suppress(OSError):  # it flushes again, and would hide what has happened
-            text.detach()  # its owner closes the file
+    except BaseException:
+        with contextlib.suppress(OSError):  # it flushes, and would hide what has happened
+            text.detach()
+        raise
+    text.detach()  # its owner closes the file
+    return tally
